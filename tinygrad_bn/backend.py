@@ -1,0 +1,171 @@
+"""The array module of an array, devices, and copies between them.
+
+Moving the work to the GPU is moving the data: an op asks its arrays which module they belong to,
+NumPy or CuPy. This is the only file that imports CuPy, and it does so when a device is asked for.
+"""
+
+import contextlib
+import contextvars
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+default_dtype = np.float32  # of new Tensors made from Python floats; arrays keep their own
+_default_device: contextvars.ContextVar[str | None] = contextvars.ContextVar("device", default=None)
+_process_device: str | None = None  # what set_default_device chose, for every thread
+_generator = np.random.default_rng()
+
+
+def _cupy() -> ModuleType | None:
+    """CuPy if something has imported it; an array of CuPy's cannot exist otherwise."""
+    return sys.modules.get("cupy")
+
+
+def is_array(value: Any) -> bool:
+    """Whether `value` is an array of NumPy or CuPy (a NumPy scalar is not)."""
+    cupy = _cupy()
+    return isinstance(value, np.ndarray) or (cupy is not None and isinstance(value, cupy.ndarray))
+
+
+def array_module(arrays: Sequence[Any]) -> ModuleType:
+    """The module, `numpy` or `cupy`, that computes with these arrays.
+
+    Python and NumPy scalars belong to either. Arrays on two devices are a ValueError that names
+    both: copies between devices are made by `Tensor.to` and never silently.
+    """
+    cupy = _cupy()
+    if cupy is None:
+        return np
+    found = None
+    for array in arrays:
+        if isinstance(array, (np.ndarray, cupy.ndarray)):
+            device = device_of(array)
+            if found is not None and device != found:
+                raise ValueError(
+                    f"the arguments are on different devices, {found} and {device}; "
+                    f"move one of them with .to({found!r})"
+                )
+            found = device
+    return np if found in (None, "cpu") else cupy
+
+
+def device_of(array: Any) -> str:
+    """Where an array lives: "cpu", "cuda:0", "cuda:1", …"""
+    return "cpu" if isinstance(array, (np.ndarray, np.generic)) else f"cuda:{array.device.id}"
+
+
+def as_array(value: Any, dtype: Any = None, device: str | None = None) -> Any:
+    """`value` as an array on `device` (None: where an array already is, else the default device).
+
+    Python floats, and nested lists of them, become the default dtype (float32); integers int64;
+    arrays and NumPy scalars keep their dtype unless `dtype` is given. Copies only if it must.
+    """
+    if device is None and not is_array(value):
+        device = get_default_device()
+    if not is_array(value):
+        host = np.asarray(value)
+        if dtype is None and host.dtype == np.float64 and not isinstance(value, np.generic):
+            host = host.astype(default_dtype)
+        if host.dtype == object or host.dtype.kind in "USMm":
+            raise TypeError(f"data: got {type(value).__name__} {value!r:.60}, wants numbers")
+        value = host
+    if dtype is not None and value.dtype != np.dtype(dtype):
+        value = value.astype(dtype)
+    return value if device is None else to_device(value, device)
+
+
+def to_device(array: Any, device: str) -> Any:
+    """`array` on `device`; the array itself if it is there already."""
+    device = canonical_device(device)
+    source = device_of(array)
+    if source == device:
+        return array
+    if device == "cpu":
+        return array.get()
+    with require_cupy(device).cuda.Device(int(device.removeprefix("cuda:"))):
+        return _cupy().asarray(array)
+
+
+def canonical_device(device: str) -> str:
+    """`"cpu"`, or `"cuda:N"` for `"cuda"` (N = 0) and `"cuda:N"`; anything else is a ValueError."""
+    if not isinstance(device, str):
+        raise TypeError(f'device: got {device!r}, wants "cpu", "cuda" or "cuda:N"')
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
+    if match is None:
+        raise ValueError(f'device: got {device!r}, wants "cpu", "cuda" or "cuda:N"')
+    return "cpu" if device == "cpu" else f"cuda:{int(match[1] or 0)}"
+
+
+def require_cupy(device: str) -> ModuleType:
+    """CuPy, once it is clear that it can reach `device`; else a RuntimeError of one sentence."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise RuntimeError(
+            f'device {device!r} needs CuPy, which is not installed: pip install "tinygrad_bn[cuda12]" '
+            '(or "tinygrad_bn[cuda13]")'
+        ) from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy raises a class of its own, which exists only with CuPy
+        raise RuntimeError(
+            f"device {device!r} needs an NVIDIA GPU with a working driver: CuPy {cupy.__version__} "
+            f"is installed, but reports {error}"
+        ) from error
+    if int(device.removeprefix("cuda:")) >= count:
+        raise RuntimeError(f"device {device!r} does not exist: CuPy finds {count} GPU(s)")
+    return cupy
+
+
+def get_default_device() -> str:
+    """Where new Tensors are made: `with device(…)`, else `set_default_device`, else
+    the environment variable TINYGRAD_BN_DEVICE, else "cpu"."""
+    chosen = _default_device.get() or _process_device or os.environ.get("TINYGRAD_BN_DEVICE")
+    return canonical_device(chosen or "cpu")
+
+
+def set_default_device(device: str) -> None:
+    """Make new Tensors on `device` from now on; nothing that exists is moved."""
+    global _process_device
+    _process_device = _usable(device)
+
+
+@contextlib.contextmanager
+def device(name: str) -> Iterator[None]:
+    """Make new Tensors on this device inside the `with` block (in this thread)."""
+    token = _default_device.set(_usable(name))
+    try:
+        yield
+    finally:
+        _default_device.reset(token)
+
+
+def _usable(device: str) -> str:
+    device = canonical_device(device)
+    if device != "cpu":
+        require_cupy(device)
+    return device
+
+
+def storage(array: Any) -> Any:
+    """The array that owns the memory which `array` looks at; views of one memory share it."""
+    while is_array(getattr(array, "base", None)):
+        array = array.base
+    return array
+
+
+def manual_seed(seed: int) -> None:
+    """Seed the generator behind `randn`, `rand` and initial weights (on the host, so that a seed
+    gives the same network on every device)."""
+    global _generator
+    _generator = np.random.default_rng(seed)
+
+
+def generator() -> np.random.Generator:
+    """The host generator that `manual_seed` seeds."""
+    return _generator

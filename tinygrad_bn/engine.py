@@ -1,0 +1,284 @@
+"""The engine: backward runs through the graph in topological order.
+
+One loop, `run_backward`, is behind `Tensor.backward` and `grad`. Its rules compute on arrays; under
+`create_graph=True` they are fed Tensors, and the backward pass is itself a recorded graph.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .backend import array_module, as_array, device_of
+from .graph import Leaf, Like, Node, Tensor, at_place, describe, op
+from .recording import set_recording, write
+
+
+def toposort(roots: Iterable, parents: Callable[[Any], Iterable]) -> list:
+    """All that `roots` depend on, each before its parents. Knows nothing of Tensors; no recursion.
+
+    >>> toposort(["c"], {"a": [], "b": ["a", "a"], "c": ["b", "a"]}.get)
+    ['c', 'b', 'a']
+    """
+    order, seen = [], set()
+    for root in roots:
+        stack = [] if id(root) in seen else [(root, iter(parents(root)))]
+        seen.add(id(root))
+        while stack:
+            node, rest = stack[-1]
+            for parent in rest:
+                if id(parent) not in seen:
+                    seen.add(id(parent))
+                    stack.append((parent, iter(parents(parent))))
+                    break
+            else:
+                order.append(node)
+                stack.pop()
+    order.reverse()
+    return order
+
+
+def owners(node: Node | Leaf) -> list:
+    """The parents of a node in the graph."""
+    return [owner for owner in node.owners if owner is not None]
+
+
+def run_backward(
+    seeds: Sequence[tuple[Tensor, Any]],
+    targets: Sequence[Tensor] | None = None,
+    *,
+    retain_graph: bool = False,
+    taped: bool = False,
+) -> dict:
+    """One backward pass, from pairs of an output and the gradient at it.
+
+    Returns the finished sums {id(node): (node, gradient)}: at the nodes of `targets`, and then no
+    work is done that leads to none of them; or, without targets, wherever a `.grad` is kept. The
+    gradient at a node of many outputs is a list, None where nothing arrived. Taped: Tensors.
+    """
+    order = toposort([output.node for output, _ in seeds], owners)
+    ends = None if targets is None else {id(target.node) for target in targets}
+    useful = None if ends is None else _leading_to(ends, order)
+    sums: dict = {}  # id of a node -> the sum so far of what arrives there
+    finished: dict = {}
+
+    def give(node, index, g):
+        key = id(node)
+        if node.many:
+            slots = sums.setdefault(key, [None] * node.many)
+            slots[index] = g if slots[index] is None else slots[index] + g
+        else:
+            sums[key] = sums[key] + g if key in sums else g
+
+    for output, seed in seeds:
+        give(output.node, output.index, seed)
+    with set_recording(taped):
+        for node in order:
+            g = sums.pop(id(node), None)
+            if g is None or (useful is not None and id(node) not in useful):
+                continue
+            if node.hooks:
+                g = _run_hooks(node, g)
+            if node.grads is not None if ends is None else id(node) in ends:
+                finished[id(node)] = node, g
+            if useful is None:
+                needs = [owner is not None for owner in node.owners]
+            else:
+                needs = [id(owner) in useful for owner in node.owners]
+            if True not in needs:
+                continue
+            likes, indices = node.likes, node.indices
+            gradients = node.op.gradients(node, g, needs, taped)
+            for k, (owner, gi) in enumerate(zip(node.owners, gradients)):
+                if gi is not None and needs[k]:
+                    like = g if likes is None else likes[k]
+                    if getattr(gi, "shape", None) != like.shape or gi.dtype != like.dtype:
+                        gi = _fit(gi, like, node, k)
+                    give(owner, indices[k], gi)
+            if not retain_graph:
+                node.arrays = node.outputs = None
+    return finished
+
+
+def _leading_to(ends: set, order: list) -> set:
+    """The ids of the nodes in `order` from which backward reaches one of `ends`, which included."""
+    useful = set(ends)
+    for node in reversed(order):
+        if any(id(owner) in useful for owner in node.owners):
+            useful.add(id(node))
+    return useful
+
+
+def _fit(g: Any, like: Like, node: Node, k: int) -> Any:
+    """A gradient summed to the shape of the argument that was broadcast, and cast to its dtype."""
+    shape = getattr(g, "shape", None)
+    lead = -1 if shape is None else len(shape) - len(like.shape)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(like.shape, shape[lead:])):
+        raise RuntimeError(
+            f"{node.op.name}: the gradient rule for argument {k} returned {describe(g)}, "
+            f"wants {like.dtype}{list(like.shape)}"
+        )
+    if shape != like.shape:
+        g = sum_to(g, shape=like.shape)
+    return g if g.dtype == like.dtype else astype(g, dtype=like.dtype)
+
+
+def _run_hooks(node: Node | Leaf, g: Any) -> Any:
+    """What the hooks on the outputs of a node make of the finished gradients there."""
+
+    def run(g, index):
+        for hook in list(node.hooks.get(index, ())) if g is not None else ():
+            seen = g if isinstance(g, Tensor) else at_place(g)
+            answer = hook(seen)
+            if answer is not None:
+                g = answer if isinstance(g, Tensor) else answer.data
+        return g
+
+    return [run(gi, i) for i, gi in enumerate(g)] if node.many else run(g, 0)
+
+
+def _seed(output: Tensor, gradient: Any, argument: str, taped: bool) -> Any:
+    """The gradient at an output from which a pass starts, checked."""
+    if not isinstance(output, Tensor):
+        raise TypeError(f"backward: got {type(output).__name__} as an output, wants a Tensor")
+    if output.node is None:
+        raise RuntimeError(
+            "backward: the output does not depend on any Tensor with requires_grad=True"
+        )
+    data = output.data
+    if gradient is None:
+        if data.size != 1:
+            raise RuntimeError(
+                f"{argument}: the output {describe(data)} is not a scalar, so the gradient at it "
+                "must be given"
+            )
+        gradient = array_module((data,)).ones_like(data)
+    tensor = gradient if isinstance(gradient, Tensor) else at_place(as_array(gradient))
+    if tensor.data.shape != data.shape or device_of(tensor.data) != device_of(data):
+        raise ValueError(f"{argument}: got {describe(tensor.data)}, wants {describe(data)}")
+    if tensor.data.dtype != data.dtype:
+        tensor = astype(tensor, dtype=data.dtype)
+    return tensor if taped else tensor.data
+
+
+def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False) -> None:
+    """Add d(output)/d(leaf), times `gradient`, to `.grad` of every leaf that output depends on.
+
+    `gradient` (shape of output) may be left out for a scalar. The pass frees the graph unless
+    `retain_graph`; it records nothing (`grad(…, create_graph=True)` does).
+    """
+    seeds = [(output, _seed(output, gradient, "gradient", taped=False))]
+    for node, g in run_backward(seeds, retain_graph=retain_graph).values():
+        for index in node.grads if node.many else (0,):
+            _accumulate(node, index, g[index] if node.many else g)
+
+
+def _accumulate(node: Node | Leaf, index: int, g: Any) -> None:
+    """Add to the `.grad` kept at a place, in memory of its own: a rule may return a view."""
+    if g is None:
+        return
+    old = node.grads.get(index)
+    total = g if old is None else old.data + g
+    if node.home is not None:
+        write(node.home, total)
+        total = node.home
+    elif old is None:
+        total = array_module((g,)).array(g)
+    node.grads[index] = at_place(total)
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    *,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of `outputs` at `inputs` (leaves or intermediate results), as a tuple.
+
+    `grad_outputs`: the gradient at each output (None for scalars). `create_graph` records the pass,
+    so that the answers can be differentiated again. `retain_graph` (default: as create_graph) keeps
+    the graph for another pass. An input on which no output depends is a RuntimeError, or None with
+    `allow_unused`.
+
+    >>> import tinygrad_bn as tg
+    >>> x = tg.tensor(3.0, requires_grad=True)
+    >>> (dx,) = tg.grad(x * x * x, x, create_graph=True)
+    >>> (ddx,) = tg.grad(dx, x)
+    >>> dx.item(), ddx.item()
+    (27.0, 18.0)
+    """
+    outputs, inputs = _sequence(outputs), _sequence(inputs)
+    gradients = [None] * len(outputs) if grad_outputs is None else _sequence(grad_outputs)
+    if len(gradients) != len(outputs):
+        raise ValueError(
+            f"grad_outputs: got {len(gradients)} of them, wants {len(outputs)}, one an output"
+        )
+    for k, x in enumerate(inputs):
+        if not isinstance(x, Tensor) or x.node is None:
+            raise ValueError(
+                f"inputs[{k}]: got {'a constant' if isinstance(x, Tensor) else type(x).__name__}, "
+                "wants a Tensor that requires a gradient"
+            )
+    seeds = [
+        (output, _seed(output, g, f"grad_outputs[{k}]", create_graph))
+        for k, (output, g) in enumerate(zip(outputs, gradients))
+    ]
+    retain = create_graph if retain_graph is None else retain_graph
+    finished = run_backward(seeds, inputs, retain_graph=retain, taped=create_graph)
+    answers = []
+    for k, x in enumerate(inputs):
+        _, g = finished.get(id(x.node), (None, None))
+        if g is not None and x.node.many:
+            g = g[x.index]
+        if g is None and not allow_unused:
+            raise RuntimeError(
+                f"inputs[{k}]: no output depends on it; allow_unused=True gives None for it"
+            )
+        if g is not None and not create_graph:
+            g = at_place(array_module((g,)).array(g))  # a rule may return a view or an array twice
+        answers.append(g)
+    return tuple(answers)
+
+
+def _sequence(tensors: Any) -> list:
+    return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]
+
+
+# The ops that the engine itself needs.
+
+
+@op("+", lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: g)
+def add(xp, x, y):
+    """x + y"""
+    return x + y
+
+
+@op("cast", lambda g, _out, _x, dtype: g)
+def astype(xp, x, *, dtype):
+    """x converted to `dtype`. The gradient comes back in the dtype of x."""
+    return x.astype(dtype)
+
+
+@op("broadcast", lambda g, _out, _x, shape: g)
+def broadcast_to(xp, x, *, shape):
+    """x repeated to `shape` (a view). The engine sums the gradient back."""
+    return xp.broadcast_to(x, shape)
+
+
+@op("Σ to", lambda g, _out, _x, shape: broadcast_to(g, shape=_x.shape))
+def sum_to(xp, x, *, shape):
+    """The sum of x over the axes along which `shape` was broadcast to it: the way back."""
+    lead = len(x.shape) - len(shape)
+    stretched = tuple(
+        i for i, n in enumerate(x.shape) if i < lead or (shape[i - lead] == 1 and n != 1)
+    )
+    total = xp.sum(x, axis=stretched, dtype=accumulator(x.dtype))
+    return total.astype(x.dtype, copy=False).reshape(shape)
+
+
+def accumulator(dtype: Any) -> Any:
+    """The dtype in which values of `dtype` are summed: float16 would overflow and round."""
+    return np.float32 if dtype == np.float16 else dtype

@@ -1,0 +1,279 @@
+"""The graph: a Tensor has a place in it, and an op records a node.
+
+The one rule: **an op called on arrays computes; called on Tensors it also records.** So a gradient
+rule, which is written with ops, runs at NumPy speed when it is fed arrays, and is itself recorded
+when it is fed Tensors: that gives derivatives of every order. `engine.py` walks the graph back.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import recording
+from .backend import array_module, as_array, device_of
+from .recording import Trace, written_since
+
+
+class Tensor:
+    """An array, and its place in the graph: output number `index` of `node`.
+
+    `node` is a Leaf for a Tensor that the user made and wants a gradient of, a Node for the result
+    of an op on such, and None for a constant. Operators and methods are added in `tensor.py`.
+    """
+
+    __slots__ = ("data", "node", "index", "name", "__weakref__")
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        self.data = as_array(data)
+        self.node = new_leaf(self.data) if requires_grad else None
+        self.index = 0
+        self.name = None
+
+
+def at_place(data: Any, node: "Node | Leaf | None" = None, index: int = 0) -> Tensor:
+    """A Tensor at a place of the graph (without a node: a constant)."""
+    tensor = Tensor.__new__(Tensor)
+    # NumPy returns scalars where one would expect arrays without axes.
+    tensor.data = np.asarray(data) if isinstance(data, np.generic) else data
+    tensor.node, tensor.index, tensor.name = node, index, None
+    return tensor
+
+
+class Leaf:
+    """An end of the graph: here the gradient of a Tensor that the user made arrives and stays."""
+
+    __slots__ = ("grads", "home", "hooks")
+    owners, many = (), 0  # it comes from nothing, and is one Tensor
+
+    def __init__(self) -> None:
+        self.grads = {}  # {0: the gradient}, once there is one; as of a Node
+        self.home = None  # the array in which an optimizer wants to find the gradient, if any
+        self.hooks = None
+
+
+def new_leaf(array: Any) -> Leaf:
+    if array.dtype.kind != "f":
+        raise TypeError(f"requires_grad: got a Tensor of {array.dtype}, wants floating point")
+    return Leaf()
+
+
+_NUMBER = (float, int, bool)  # arguments without shape and dtype
+
+
+class Like:
+    """What a gradient rule may know of an argument that was not kept."""
+
+    __slots__ = ("shape", "dtype")
+
+    def __init__(self, array: Any) -> None:
+        self.shape, self.dtype = getattr(array, "shape", ()), getattr(array, "dtype", None)
+
+
+class Node:
+    """One recorded op: where its arguments came from, and what its gradient rules will read.
+
+    It holds arrays and no Tensor: what is done to a Tensor later changes no gradient.
+    """
+
+    __slots__ = (
+        "op",
+        "owners",  # the Node or Leaf of each argument; None for a constant
+        "indices",  # which output of its owner each argument is
+        "arrays",  # the arguments that the rules read, None for others; None when freed
+        "likes",  # shape and dtype of each argument; None if all are as the output's
+        "outputs",  # the outputs that the rules read
+        "many",  # the number of outputs if the op returned a tuple, else 0
+        "kwargs",
+        "time",  # when it was recorded, on the clock of writes
+        "hooks",  # output number -> functions of the gradient
+        "grads",  # output number -> gradient, where retain_grad asks for it; else None
+        "trace",
+    )
+    home = None  # only a Leaf has one
+
+
+class Op:
+    """A primitive: a forward function on arrays, and its gradient rules, written with ops."""
+
+    def __init__(self, forward: Callable, label: str, vjps, joint, outputs, variadic: bool) -> None:
+        self.forward, self.label, self.vjps, self.joint = forward, label, vjps, joint
+        self.name, self.__doc__, self.variadic = forward.__name__, forward.__doc__, variadic
+        self.__name__, self.__module__ = forward.__name__, forward.__module__
+        self.__wrapped__ = forward
+        parameters = list(inspect.signature(forward).parameters.values())[1:]
+        self.arity = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+        self.__signature__ = inspect.Signature(
+            [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in parameters]
+        )
+        self.keeps_outputs = outputs and [not name.startswith("_") for name in outputs]
+        self._plans: dict = {}
+
+    def __repr__(self) -> str:
+        return f"<op {self.name} {self.__signature__}>"
+
+    def __call__(self, *args, **kwargs):
+        if len(args) != self.arity:
+            args, kwargs = self._bind(args, kwargs)
+        for arg in args:
+            if isinstance(arg, Tensor):
+                break
+        else:
+            return self._compute(args, kwargs)
+        arrays, owners, indices = [], [], []
+        for arg in args:
+            if isinstance(arg, Tensor):
+                arrays.append(arg.data)
+                owners.append(arg.node)
+                indices.append(arg.index)
+            else:
+                arrays.append(as_array(arg) if type(arg) in (list, tuple) else arg)
+                owners.append(None)
+                indices.append(0)
+        out = self._compute(arrays, kwargs)
+        if not any(owners) or not (self.vjps or self.joint) or not recording.recording.get():
+            return tuple(map(at_place, out)) if type(out) is tuple else at_place(out)
+        return self._record(args, arrays, owners, indices, out, kwargs)
+
+    def _bind(self, args, kwargs):
+        """Arguments given by name and options given by position, put where they belong."""
+        try:
+            values = self.__signature__.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        names = list(self.__signature__.parameters)
+        if self.variadic:
+            return tuple(values.pop(names[0])), values
+        defaults = self.__signature__.parameters
+        return [values.pop(name, defaults[name].default) for name in names[: self.arity]], values
+
+    def _compute(self, arrays, kwargs):
+        try:
+            return self.forward(array_module(arrays), *arrays, **kwargs)
+        except (TypeError, ValueError, IndexError) as error:
+            kind = next(k for k in (IndexError, ValueError, TypeError) if isinstance(error, k))
+            raise kind(f"{self.name}({', '.join(map(describe, arrays))}): {error}") from error
+
+    def _record(self, args, arrays, owners, indices, out, kwargs):
+        """Make the node, with what the needed rules read and nothing else."""
+        needs = tuple([owner is not None for owner in owners])
+        plan = self._plans.get(needs)
+        if plan is None:
+            plan = self._plans[needs] = self._plan(needs)
+        keeps_output, keeps = plan
+        node = Node()
+        node.op, node.owners, node.indices, node.kwargs = self, owners, indices, kwargs
+        node.arrays = [a if k else None for a, k in zip(arrays, keeps)]
+        node.likes = node.outputs = node.hooks = node.grads = node.trace = None
+        node.time = recording.now
+        node.many = len(out) if type(out) is tuple else 0
+        outs = out if node.many else (out,)
+        if keeps_output:
+            kept = self.keeps_outputs or (True,) * len(outs)
+            node.outputs = [o if k else None for o, k in zip(outs, kept)]
+        shape, dtype = outs[0].shape, outs[0].dtype
+        for a in arrays:
+            if type(a) not in _NUMBER and (
+                node.many or a is None or a.shape != shape or a.dtype is not dtype
+            ):
+                node.likes = [None if a is None else Like(a) for a in arrays]
+                break
+        scopes = recording.scopes.get()
+        if scopes is not None:
+            names = tuple([getattr(a, "name", None) for a in args])
+            node.trace = Trace(tuple(arrays), names, outs, scopes)
+        for o in outs:
+            if type(o) is np.ndarray and all([o is not a for a in arrays]):
+                o.setflags(False)  # rules may read it: nobody writes into it
+        # A result that is not floating point (of astype, say) is where gradients end.
+        results = [at_place(o, node if o.dtype.kind == "f" else None, i) for i, o in enumerate(outs)]
+        return tuple(results) if node.many else results[0]
+
+    def _plan(self, needs: tuple) -> tuple:
+        """Whether the needed rules read the outputs, and which of the arguments they read.
+
+        A rule says that it does not read a value by a leading underscore in its parameter's name.
+        """
+        rules = [self.joint] if self.joint else [r for r, n in zip(self.vjps, needs) if n and r]
+        keeps_output, keeps = False, [False] * len(needs)
+        for rule in rules:
+            _, out, *names = inspect.signature(rule).parameters
+            names = names[:1] * len(needs) if self.variadic else names[: len(needs)]
+            keeps_output |= not out.startswith("_")
+            keeps = [k or not name.startswith("_") for k, name in zip(keeps, names)]
+        return keeps_output, tuple(keeps)
+
+    def gradients(self, node: Node, g: Any, needs: Sequence[bool], taped: bool) -> Sequence:
+        """What the rules make of `g`, the gradient at the output (a list, if there are many).
+
+        Taped, the rules are fed Tensors at the places where the kept values came from.
+        """
+        likes, arguments, outputs = node.likes, node.arrays, node.outputs
+        if arguments is None:
+            raise RuntimeError(
+                f"{self.name}: backward ran through this graph before and freed it; "
+                "to run it again, give the first run retain_graph=True"
+            )
+        if node.time != recording.now:
+            self._raise_if_written(node)
+        if taped:
+            arguments = [
+                a if a is None or owner is None else at_place(a, owner, i)
+                for a, owner, i in zip(arguments, node.owners, node.indices)
+            ]
+            if outputs is not None:
+                outputs = [o if o is None else at_place(o, node, i) for i, o in enumerate(outputs)]
+        # An argument that was not kept is seen as its shape and dtype; without `likes` g has both.
+        if likes is None:
+            arguments = [g if a is None else a for a in arguments]
+        else:
+            arguments = [like if a is None else a for a, like in zip(arguments, likes)]
+        out = outputs if node.many or outputs is None else outputs[0]
+        if self.joint:
+            return self.joint(g, out, *arguments, needs=needs, **node.kwargs)
+        return [
+            rule(g, out, *arguments, **node.kwargs) if need and rule else None
+            for rule, need in zip(self.vjps, needs)
+        ]
+
+    def _raise_if_written(self, node: Node) -> None:
+        for array in (*node.arrays, *(node.outputs or ())):
+            if array is not None and written_since(array, node.time):
+                raise RuntimeError(
+                    f"{self.name}: {describe(array)}, which its gradient needs, was changed in "
+                    "place after it was recorded (by an optimizer, load_state_dict or a training "
+                    "step of batch norm); run the forward pass again"
+                )
+
+
+def op(label: str, *vjps, joint=None, outputs=None, variadic=False) -> Callable[[Callable], Op]:
+    """Make a primitive of a forward function `f(xp, *arrays, **options)`, its label in pictures and
+    its gradient rules. This is how every op of the library is made, and how a user makes one.
+
+    `vjps`: for each array argument a rule `(g, out, *arrays, **options)`, which gives the gradient
+    at that argument for the gradient `g` at the output `out`; None where there is none. `joint`:
+    instead, one rule for all, `(g, out, *arrays, needs, **options)`, which returns one gradient an
+    argument (None where `needs` is false). A parameter with a leading underscore is not kept for
+    backward: the rule sees its shape and dtype. The engine sums a gradient back to the shape of an
+    argument that was broadcast, and casts it to its dtype. If the op returns a tuple, `outputs`
+    names its members (underscore: not kept) and `g` and `out` are lists. `variadic`: the op takes a
+    list of arrays.
+
+    >>> import tinygrad_bn as tg
+    >>> @tg.op("x³", lambda g, _out, x: g * 3 * x * x)
+    ... def cube(xp, x):
+    ...     return x * x * x
+    >>> x = tg.tensor(2.0, requires_grad=True)
+    >>> tg.grad(cube(x), x)
+    (tensor(12.),)
+    """
+    return lambda forward: Op(forward, label, vjps, joint, outputs, variadic)
+
+
+def describe(value: Any) -> str:
+    """An argument in an error message: dtype, shape and device of an array."""
+    if not hasattr(value, "shape"):
+        return f"{value!r:.40}"
+    device = device_of(value)
+    return f"{value.dtype}{list(value.shape)}" + (f" on {device}" if device != "cpu" else "")
