@@ -1,9 +1,10 @@
 """An autograd engine small enough to teach from, whose speciality is normalization."""
 
-from . import functional
+from . import check, functional, nn, optim
 from .backend import device, get_default_device, manual_seed, set_default_device
 from .engine import grad, toposort
 from .graph import Op, Tensor, op
 from .ops import *
 from .recording import enable_grad, no_grad, tracing
 from .tensor import *
+from .scalar import Scalar

@@ -54,6 +54,13 @@ def parameters_from_docstring(function):
     return ", ".join(parameters)
 
 
+def parameters_of_ufunc(ufunc):
+    """What its __call__ takes: inputs, then outputs by position or as `out`, and two options."""
+    inputs = [f"x{number}" for number in range(1, ufunc.nin + 1)]
+    outputs = [f"out{number}=..." for number in range(1, ufunc.nout + 1)]
+    return ", ".join([*inputs, *outputs, "/", "*", "out=...", "dtype=...", "casting=..."])
+
+
 def describe_module(path):
     module = importlib.import_module(path)
     names = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
@@ -72,9 +79,8 @@ def describe_module(path):
         if isinstance(value, cupy.ufunc):
             groups["ufuncs"][name] = {
                 "name": value.name,
-                "nin": value.nin,
-                "nout": value.nout,
-                "at": value._scatter_op is not None,
+                "parameters": parameters_of_ufunc(value),
+                "has_at": value._scatter_op is not None,
             }
         elif isinstance(value, type):
             groups["classes"].append(name)

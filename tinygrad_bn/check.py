@@ -1,0 +1,213 @@
+"""Gradients held against finite differences, and two implementations held against each other."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .backend import array_module, storage, to_device
+from .engine import grad, owners, toposort
+from .graph import Leaf, Tensor, at_place
+from .ops import sum as sum_
+
+__all__ = ["Comparison", "compare", "gradcheck", "gradgradcheck", "graph_nodes", "held_bytes"]
+
+
+def gradcheck(
+    function: Callable,
+    inputs: Sequence[Tensor],
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+) -> bool:
+    """True if the gradients of `function(*inputs)` equal central differences; else an
+    AssertionError that names the output, the input, the elements and both numbers.
+
+    Every element of the float64 inputs that require a gradient is moved by ±`eps`. The function may
+    return one Tensor or several; those without a gradient are passed over.
+    """
+    inputs = list(inputs)
+    moved = [k for k, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    if not moved:
+        raise ValueError("inputs: got none that requires a gradient")
+    for k in moved:
+        if inputs[k].dtype != np.float64:
+            raise ValueError(f"inputs[{k}]: got {inputs[k].dtype}, wants float64")
+    outputs = _outputs(function(*inputs))
+    quotients = {k: _difference_quotients(function, inputs, k, eps) for k in moved}
+    for o, output in enumerate(outputs):
+        for element in range(output.size if output.requires_grad else 0):
+            one = np.zeros(output.shape)
+            one.flat[element] = 1.0
+            gradients = grad(
+                output,
+                [inputs[k] for k in moved],
+                at_place(to_device(one, output.device)),
+                retain_graph=True,
+                allow_unused=True,
+            )
+            for k, g in zip(moved, gradients):
+                wanted = quotients[k][o][element]
+                got = np.zeros(wanted.shape) if g is None else to_device(g.data, "cpu")
+                close = np.abs(got - wanted) <= atol + rtol * np.abs(wanted)
+                if not close.all():
+                    at = tuple(map(int, np.argwhere(~close)[0]))
+                    raise AssertionError(
+                        f"output {o}, element {element}, by inputs[{k}]{list(at)}: the gradient is "
+                        f"{got[at]:.8g}, the difference quotient {wanted[at]:.8g}"
+                    )
+    return True
+
+
+def _difference_quotients(function: Callable, inputs: list, k: int, eps: float) -> list[np.ndarray]:
+    """For each output (elements of the output, *shape of inputs[k]): how it moves with inputs[k]."""
+    host = np.array(to_device(inputs[k].data, "cpu"))
+    columns = []
+    for at in np.ndindex(host.shape):
+        ends = []
+        for step in (eps, -eps):
+            changed = host.copy()
+            changed[at] += step
+            moved = Tensor(to_device(changed, inputs[k].device), requires_grad=True)
+            values = _outputs(function(*inputs[:k], moved, *inputs[k + 1 :]))
+            ends.append([np.array(to_device(v.data, "cpu"), np.float64).ravel() for v in values])
+        columns.append([(plus - minus) / (2 * eps) for plus, minus in zip(*ends)])
+    return [np.stack(c, axis=-1).reshape(-1, *host.shape) for c in zip(*columns)]
+
+
+def gradgradcheck(
+    function: Callable,
+    inputs: Sequence[Tensor],
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+) -> bool:
+    """`gradcheck` of the gradients of `function`, for random gradients at its outputs."""
+    inputs = list(inputs)
+    random = np.random.default_rng(0)
+    outputs = [y for y in _outputs(function(*inputs)) if y.requires_grad]
+    cotangents = [
+        Tensor(to_device(random.standard_normal(y.shape), y.device), requires_grad=True)
+        for y in outputs
+    ]
+
+    def gradients(*arguments):
+        xs, gs = arguments[: len(inputs)], arguments[len(inputs) :]
+        ys = [y for y in _outputs(function(*xs)) if y.requires_grad]
+        wanted = [x for x in xs if isinstance(x, Tensor) and x.requires_grad]
+        found = grad(ys, wanted, list(gs), create_graph=True, allow_unused=True)
+        return [g for g in found if g is not None]
+
+    return gradcheck(gradients, [*inputs, *cotangents], eps, atol, rtol)
+
+
+def _outputs(answer: Any) -> list[Tensor]:
+    return list(answer) if isinstance(answer, (list, tuple)) else [answer]
+
+
+def graph_nodes(outputs: Sequence[Tensor]) -> list:
+    """The recorded ops that the outputs depend on, each before those it was computed from."""
+    order = toposort([y.node for y in outputs if y.node is not None], owners)
+    return [node for node in order if not isinstance(node, Leaf)]
+
+
+def held_bytes(outputs: Sequence[Tensor], inputs: Sequence[Tensor] = ()) -> int:
+    """The bytes of the arrays that a graph keeps for backward, each storage counted once, those of
+    `inputs` (which the caller holds anyway) not at all."""
+    theirs = {id(storage(x.data)) for x in inputs}
+    kept = {}
+    for node in graph_nodes(outputs):
+        for array in (*(node.arrays or ()), *(node.outputs or ())):
+            if hasattr(array, "nbytes") and id(storage(array)) not in theirs:
+                kept[id(storage(array))] = storage(array).nbytes
+    return sum(kept.values())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found; `str()` of it is a table. `differences[k]` is of order k: 0 the values,
+    k the k-th gradients; max-norm, relative to the first function."""
+
+    differences: tuple[float, ...]
+    ops: tuple[int, int]
+    held: tuple[int, int]
+    seconds: tuple[float, float]
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster the second function is, forward and backward."""
+        return self.seconds[0] / self.seconds[1]
+
+    def __str__(self) -> str:
+        rows = [f"{'':34}{'composed':>14}{'fused':>14}"]
+        rows.append(f"{'ops recorded':34}{self.ops[0]:>14}{self.ops[1]:>14}")
+        rows.append(f"{'bytes held for backward':34}{self.held[0]:>14,}{self.held[1]:>14,}")
+        ms = [f"{1e3 * s:.3f} ms" for s in self.seconds]
+        rows.append(f"{'forward + backward':34}{ms[0]:>14}{ms[1]:>14}   {self.ratio:.2f}× faster")
+        for order, difference in enumerate(self.differences):
+            what = "value" if order == 0 else f"gradient of order {order}"
+            rows.append(f"{'difference, ' + what:34}{'':14}{difference:>14.1e}")
+        return "\n".join(rows)
+
+
+def compare(
+    composed: Callable, fused: Callable, *inputs: Tensor, order: int = 4, repeat: int = 7
+) -> Comparison:
+    """Hold two functions of the same inputs against each other; print and return the result.
+
+    The values, then the gradients up to `order` (each the gradient of a random combination of the
+    last), the ops recorded, the bytes held for backward beyond the inputs, and the median time of
+    forward and backward over `repeat` interleaved runs. A function may return several Tensors.
+    """
+    if not any(x.requires_grad for x in inputs):
+        raise ValueError("inputs: got none that requires a gradient")
+    functions = (composed, fused)
+    values = [_outputs(f(*inputs)) for f in functions]
+    ops = tuple(len(graph_nodes(v)) for v in values)
+    held = tuple(held_bytes(v, inputs) for v in values)
+    chains = [_gradient_chain(f, inputs, order) for f in functions]
+    differences = tuple(max(map(_difference, a, b)) for a, b in zip(*chains))
+    times = ([], [])
+    for _ in range(repeat):
+        for function, seconds in zip(functions, times):
+            start = time.perf_counter()
+            y = _outputs(function(*inputs))[0]
+            grad(sum_(y), [x for x in inputs if x.requires_grad], allow_unused=True)[0].data.ravel()
+            seconds.append(time.perf_counter() - start)
+    result = Comparison(differences, ops, held, tuple(map(statistics.median, times)))
+    print(result)
+    return result
+
+
+def _gradient_chain(function: Callable, inputs: Sequence[Tensor], order: int) -> list[list]:
+    """[values, first gradients, …]: each the gradients of a fixed random combination of the last."""
+    random = np.random.default_rng(0)
+    wanted = [x for x in inputs if x.requires_grad]
+    current = _outputs(function(*inputs))
+    chain = [[np.array(to_device(t.data, "cpu")) for t in current]]
+    for k in range(order):
+        total = 0.0
+        for t in current:
+            c = random.standard_normal(t.shape).astype(t.dtype)
+            if t.requires_grad:
+                total = total + sum_(t * to_device(c, t.device))
+        if not isinstance(total, Tensor):
+            break  # no dependence on the inputs is left
+        found = grad(total, wanted, create_graph=k < order - 1, allow_unused=True)
+        current = [
+            at_place(array_module((x.data,)).zeros_like(x.data)) if g is None else g
+            for g, x in zip(found, wanted)
+        ]
+        chain.append([np.array(to_device(t.data, "cpu")) for t in current])
+    return chain
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> float:
+    """max |a − b| / max |a|, of two arrays of one shape (absolute where a is 0)."""
+    if a.shape != b.shape:
+        raise ValueError(f"the functions return shapes {a.shape} and {b.shape}")
+    scale = float(np.abs(a).max(initial=0.0))
+    return float(np.abs(a - b).max(initial=0.0)) / (scale or 1.0)

@@ -1,0 +1,21 @@
+"""Initial values, drawn on the host: a seed gives the same network on every device."""
+
+import math
+
+from ..graph import Tensor
+from ..tensor import rand, randn
+
+
+def uniform(shape: tuple[int, ...], bound: float) -> Tensor:
+    """Uniform in [−bound, bound)."""
+    return rand(shape) * (2 * bound) - bound
+
+
+def normal(shape: tuple[int, ...], std: float) -> Tensor:
+    """Normal with mean 0 and standard deviation `std`."""
+    return randn(shape) * std
+
+
+def fan_in_bound(fan_in: int) -> float:
+    """1/√fan_in, PyTorch's default for the weights and biases of Linear and convolutions."""
+    return 1 / math.sqrt(fan_in) if fan_in else 0.0

@@ -1,0 +1,263 @@
+"""Module: parameters, buffers and submodules by name, and the state dict."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import recording
+from ..backend import as_array, canonical_device, device_of, to_device
+from ..graph import Tensor, at_place, describe
+
+
+class Parameter(Tensor):
+    """A Tensor that a module learns: it requires a gradient unless told otherwise."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(data.data if isinstance(data, Tensor) else data, requires_grad)
+
+
+class IncompatibleKeys(NamedTuple):
+    """What `load_state_dict(strict=False)` passed over."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """A layer or network: set Parameters and Modules as attributes, and define `forward`.
+
+    >>> import tinygrad_bn as tg
+    >>> from tinygrad_bn import nn
+    >>> class Scale(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.factor = nn.Parameter([2.0])
+    ...     def forward(self, x):
+    ...         return self.factor * x
+    >>> Scale()(tg.tensor([3.0]))
+    tensor([6.], op=mul)
+    """
+
+    def __init__(self) -> None:
+        self.__dict__.update(_parameters={}, _modules={}, _buffers={})
+        self.training = True
+        self._unsaved: set[str] = set()  # names of buffers that the state dict leaves out
+        self._name = ""  # the attribute of the parent that holds this module
+
+    def forward(self, *inputs):
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def __call__(self, *args, **kwargs):
+        if recording.scopes.get() is None:
+            return self.forward(*args, **kwargs)
+        with recording.scope(f"{self._name}:{type(self).__name__}".lstrip(":")):
+            return self.forward(*args, **kwargs)
+
+    # --- Attributes -------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_modules" not in self.__dict__:
+            raise AttributeError(f"{name}: call super().__init__() before setting attributes")
+        for kind, home in ((Parameter, "_parameters"), (Module, "_modules"), (Tensor, "_buffers")):
+            mine = self.__dict__[home]
+            registers = kind is not Tensor and isinstance(value, kind)  # a buffer is asked for
+            if not registers and name not in mine:
+                continue
+            if not isinstance(value, (kind, type(None))):
+                raise TypeError(
+                    f"{name}: got {type(value).__name__}, wants a {kind.__name__} or None"
+                )
+            for other in ("_parameters", "_modules", "_buffers"):
+                self.__dict__[other].pop(name, None) if other != home else None
+            self.__dict__.pop(name, None)
+            mine[name] = value
+            if isinstance(value, Module):
+                value.__dict__["_name"] = name
+            return
+        object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:  # asked when the instance has no such attribute
+        for home in ("_parameters", "_modules", "_buffers"):
+            mine = self.__dict__.get(home, {})
+            if name in mine:
+                return mine[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        for home in ("_parameters", "_modules", "_buffers"):
+            if name in self.__dict__[home]:
+                del self.__dict__[home][name]
+                return
+        object.__delattr__(self, name)
+
+    def register_parameter(self, name: str, parameter: Parameter | None) -> None:
+        """Add a parameter; None keeps the name for one that the module does not have."""
+        self._parameters[name] = None
+        setattr(self, name, parameter)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a Tensor that belongs to the module and is not learned, such as running statistics.
+        It moves with the module and, if `persistent`, is saved with it."""
+        self._buffers[name] = None
+        setattr(self, name, tensor)
+        (self._unsaved.discard if persistent else self._unsaved.add)(name)
+
+    def add_module(self, name: str, module: "Module | None") -> None:
+        """Add a submodule under a name that need not be an identifier."""
+        self._modules[name] = None
+        setattr(self, name, module)
+
+    # --- Walking ----------------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, "Module"]]:
+        """The direct submodules with their names."""
+        return ((name, module) for name, module in self._modules.items() if module is not None)
+
+    def children(self) -> Iterator["Module"]:
+        return (module for _, module in self.named_children())
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
+        """This module and all below it, each once, with dotted names."""
+        return ((name, module) for name, module, first in self._walk(prefix, set()) if first)
+
+    def modules(self) -> Iterator["Module"]:
+        return (module for _, module in self.named_modules())
+
+    def _walk(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, "Module", bool]]:
+        """All paths to modules, and whether a module is met for the first time."""
+        yield prefix, self, id(self) not in seen
+        seen.add(id(self))
+        for name, child in self.named_children():
+            yield from child._walk(f"{prefix}.{name}" if prefix else name, seen)
+
+    def _named(self, home: str, repeats: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """The Tensors of one kind with dotted names; a shared one once, unless `repeats`."""
+        seen = set()
+        for prefix, module, _ in self._walk("", set()):
+            for name, tensor in module.__dict__[home].items():
+                if tensor is not None and (repeats or id(tensor) not in seen):
+                    seen.add(id(tensor))
+                    yield f"{prefix}.{name}" if prefix else name, tensor
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with dotted names; one that is shared comes once."""
+        return self._named("_parameters")
+
+    def parameters(self) -> Iterator[Parameter]:
+        return (parameter for _, parameter in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """All buffers with dotted names."""
+        return self._named("_buffers")
+
+    def buffers(self) -> Iterator[Tensor]:
+        return (buffer for _, buffer in self.named_buffers())
+
+    def apply(self, function: Callable[["Module"], Any]) -> "Module":
+        """Call `function` on every module, the innermost first; returns this one."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    # --- Modes ------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> "Module":
+        """Training mode for this module and all below it (evaluation mode if not `mode`)."""
+        for module in self.modules():
+            module.training = bool(mode)
+        return self
+
+    def eval(self) -> "Module":
+        """Evaluation mode for this module and all below it."""
+        return self.train(False)
+
+    def requires_grad_(self, wanted: bool = True) -> "Module":
+        """Freeze all parameters, or thaw them."""
+        for parameter in self.parameters():
+            parameter.requires_grad = wanted
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def to(self, device: str) -> "Module":
+        """Move parameters, their gradients and buffers to a device, in place; returns the module."""
+        device = canonical_device(device)
+        for home in ("_parameters", "_buffers"):
+            for _, tensor in self._named(home):
+                moved, grad = to_device(tensor.data, device), tensor.grad
+                if moved is not tensor.data:
+                    tensor.data = moved
+                    if tensor.requires_grad:
+                        tensor.node.home = None  # an optimizer gives it a new one
+                    if grad is not None:
+                        tensor.grad = at_place(to_device(grad.data, device))
+        return self
+
+    # --- The state dict ---------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of all parameters and saved buffers, by dotted names, in PyTorch's order."""
+        return {key: at_place(tensor.data.copy()) for key, tensor in self._saved()}
+
+    def _saved(self) -> Iterator[tuple[str, Tensor]]:
+        for prefix, module, _ in self._walk("", set()):
+            for home in ("_parameters", "_buffers"):
+                for name, tensor in module.__dict__[home].items():
+                    if tensor is not None and name not in module._unsaved:
+                        yield f"{prefix}.{name}" if prefix else name, tensor
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Write the arrays or Tensors of a state dict into this module, in its own dtypes.
+
+        A key that is missing or unexpected is an error unless `strict` is False, a wrong shape
+        always; the error lists them all, and then nothing has been changed.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: got {type(state).__name__}, wants a mapping of names to arrays")
+        mine = dict(self._saved())
+        missing = [key for key in mine if key not in state]
+        unexpected = [key for key in state if key not in mine]
+        values, wrong = {}, []
+        for key in mine.keys() & state.keys():
+            value = state[key]
+            array = as_array(value.data if isinstance(value, Tensor) else value)
+            if array.shape != mine[key].shape or array.dtype.kind not in "fiub":
+                wrong.append(f"{key}: got {describe(array)}, wants {describe(mine[key].data)}")
+            values[key] = array
+        problems = [f"misshapen {line}" for line in sorted(wrong)]
+        if strict:
+            problems = [f"missing {key}" for key in missing] + [
+                *(f"unexpected {key}" for key in unexpected),
+                *problems,
+            ]
+        if problems:
+            raise RuntimeError(
+                f"load_state_dict of {type(self).__name__}:\n  " + "\n  ".join(problems)
+            )
+        for key, array in values.items():
+            home = mine[key].data
+            recording.write(home, to_device(array, device_of(home)).astype(home.dtype))
+        return IncompatibleKeys(missing, unexpected)
+
+    # --- What it looks like -----------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What stands in the parentheses of the module's line."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = []
+        for name, child in self._modules.items():
+            lines.append(f"  ({name}): " + repr(child).replace("\n", "\n  "))
+        inside = self.extra_repr()
+        if lines:
+            inside = "\n" + "\n".join(([f"  {inside}"] if inside else []) + lines) + "\n"
+        return f"{type(self).__name__}({inside})"

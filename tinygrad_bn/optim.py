@@ -1,0 +1,138 @@
+"""Optimizers over one flat array of parameters and one of gradients.
+
+A step over a network's parameters one by one costs more than its backward pass when layers are
+small. Laid end to end in one array, they are stepped by a few operations, however many they are.
+"""
+
+import math
+from collections.abc import Iterable
+
+from .backend import array_module, device_of
+from .graph import Tensor, at_place, describe
+from .recording import mark_written
+
+__all__ = ["SGD"]
+
+
+class Flat:
+    """Parameters of one dtype and device, end to end in `data`, and their gradients in `grad`.
+
+    Each parameter's array becomes a view of `data`; its leaf puts its gradient into a view of
+    `grad`, its home.
+    """
+
+    def __init__(self, parameters: list[Tensor]) -> None:
+        self.parameters = parameters
+        edges = [0]
+        for p in parameters:
+            edges.append(edges[-1] + p.size)
+        self.slices = [slice(start, stop) for start, stop in zip(edges, edges[1:])]
+        self.data = array_module([parameters[0].data]).zeros(edges[-1], parameters[0].dtype)
+        self.grad = self.data.copy()
+        self.views, self.homes = (
+            [flat[s].reshape(p.shape) for s, p in zip(self.slices, parameters)]
+            for flat in (self.data, self.grad)
+        )
+        self.gather()
+
+    def gather(self) -> list[slice]:
+        """Bring home what the user put elsewhere. Returns where the parameters with a gradient
+        stand, as slices of the flat arrays, neighbours joined."""
+        runs: list[slice] = []
+        for p, where, view, home in zip(self.parameters, self.slices, self.views, self.homes):
+            if p.data is not view:
+                if (p.shape, p.dtype, p.device) != (view.shape, view.dtype, device_of(view)):
+                    raise RuntimeError(
+                        f"a parameter became {describe(p.data)} after the optimizer was made for "
+                        f"{describe(view)}; make the optimizer after moving the model"
+                    )
+                view[...] = p.data
+                p.data = view
+                mark_written(view)
+            if p.node is None:
+                continue  # frozen
+            p.node.home = home
+            grad = p.grad
+            if grad is None:
+                continue
+            if grad.data is not home:
+                home[...] = grad.data
+                p.node.grads[0] = at_place(home)
+            if runs and runs[-1].stop == where.start:
+                where = slice(runs.pop().start, where.stop)
+            runs.append(where)
+        return runs
+
+
+class SGD:
+    """Stochastic gradient descent, as PyTorch defines it.
+
+    g ← ∂ℓ/∂p + weight_decay · p;  v ← momentum · v + g;  p ← p − lr · v (nesterov: lr · (g +
+    momentum · v)). A parameter without a gradient (frozen, or unused in the loss) stays as it is.
+
+    >>> import tinygrad_bn as tg
+    >>> p = tg.tensor([1.0, 2.0], requires_grad=True)
+    >>> optimizer = tg.optim.SGD([p], lr=0.5)
+    >>> (p * p).sum().backward()
+    >>> optimizer.step()
+    >>> p.tolist()
+    [0.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
+            if not (isinstance(value, (int, float)) and 0 <= value < math.inf):
+                raise ValueError(f"{name}: got {value!r}, wants a number ≥ 0")
+        if nesterov and not momentum:
+            raise ValueError("nesterov: wants a momentum above 0")
+        self.lr, self.momentum = lr, momentum
+        self.weight_decay, self.nesterov = weight_decay, nesterov
+        self.flats = _flatten(params)
+        self.velocities = [flat.data * 0 if momentum else None for flat in self.flats]
+
+    def zero_grad(self) -> None:
+        """Forget all gradients (they become None, not 0)."""
+        for flat in self.flats:
+            for p in flat.parameters:
+                p.grad = None
+
+    def step(self) -> None:
+        """Move every parameter that has a gradient."""
+        gathered = [flat.gather() for flat in self.flats]
+        for flat, velocity, runs in zip(self.flats, self.velocities, gathered):
+            for run in runs:
+                p, g = flat.data[run], flat.grad[run]
+                if self.weight_decay:
+                    g = g + self.weight_decay * p
+                if self.momentum:
+                    v = velocity[run]
+                    v *= self.momentum
+                    v += g
+                    g = g + self.momentum * v if self.nesterov else v
+                p -= self.lr * g
+            if runs:
+                mark_written(flat.data)
+
+
+def _flatten(params: Iterable[Tensor]) -> list[Flat]:
+    """The parameters by dtype and device, checked."""
+    kinds: dict[tuple, list[Tensor]] = {}
+    seen = set()
+    for k, p in enumerate(params):
+        if not isinstance(p, Tensor) or not p.is_leaf or p.dtype.kind != "f":
+            what = describe(p.data) if isinstance(p, Tensor) else type(p).__name__
+            raise TypeError(f"params[{k}]: got {what}, wants a floating-point leaf Tensor")
+        if id(p) in seen:
+            raise ValueError(f"params[{k}]: the same Tensor is in the list twice")
+        seen.add(id(p))
+        kinds.setdefault((p.device, p.dtype), []).append(p)
+    if not kinds:
+        raise ValueError("params: got none, wants at least one Tensor")
+    return [Flat(parameters) for parameters in kinds.values()]
