@@ -8,36 +8,27 @@ index arrays wrap around, `empty` is poisoned, and a kernel reaches arrays of th
 only (the devices have no peer access).  `double.stats` counts "h2d" and "d2h" (copies between host
 and device), "sync" (the host waits for the device) and "kernel" (an operation on the device; a view
 is none).  Inside `with double.forbid("h2d", "d2h", "sync"):` such an event raises
-`ForbiddenTransfer`.  What CuPy has and the double lacks raises NotImplementedError when it is
-called.  Speed is not modelled.
+`ForbiddenTransfer`.  What CuPy has and the double lacks raises NotImplementedError.
 """
 
 import collections
 import contextlib
-import dataclasses
-import functools
 import inspect
 import json
-import sys
 import threading
 import types
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
 
 _SNAPSHOT = json.loads((Path(__file__).parent / "data/cupy_signatures.json").read_text())
 # Functions want a device array as their first argument, but for these: they make one ...
-_CREATE = set("arange eye full identity linspace ones random standard_normal tri zeros".split())
+_CREATE = set(["arange", "eye", "full", "identity", "linspace", "ones", "random", "standard_normal", "tri", "zeros"])
 # ... or answer on the host, from shapes and dtypes alone.
-_ANSWER_ON_HOST = set("can_cast isscalar may_share_memory ndim result_type shape size".split())
+_ANSWER_ON_HOST = set(["can_cast", "isscalar", "may_share_memory", "ndim", "result_type", "shape", "size"])
 # These make the host wait: the shape of their result depends on what is in the arrays.
-_SYNCHRONIZE = set("argwhere compress delete extract flatnonzero nonzero repeat unique".split())
-# Where CuPy does otherwise than NumPy's function of that name.
-_NUMPY = {
-    "take": functools.partial(np.take, mode="wrap"),
-    "where": lambda *args: np.asarray(np.where(*args), order="C") if args[1:] else np.where(*args),
-}
+_SYNCHRONIZE = set(["argwhere", "compress", "delete", "extract", "flatnonzero", "nonzero", "repeat", "unique"])
+_SCALARS = (bool, int, float, complex, np.generic)
 
 stats = collections.Counter()
 _forbidden = set()
@@ -86,10 +77,13 @@ class _Runtime(threading.local):
 _runtime = _Runtime()
 
 
-@dataclasses.dataclass
 class Device:
-    id: int = dataclasses.field(default_factory=_runtime.getDevice)
-    _outer: list = dataclasses.field(default_factory=list, compare=False, repr=False)
+    def __init__(self, device=None):
+        self.id = _runtime.getDevice() if device is None else device
+        self._outer = []
+
+    def __eq__(self, other):
+        return isinstance(other, Device) and self.id == other.id
 
     def __enter__(self):
         self._outer.append(_runtime.getDevice())
@@ -119,8 +113,9 @@ def _memory(value, found):
 def _wrap(result, sources=()):
     """NumPy's result as device arrays: a source itself, a view of a source, or a new array."""
     if isinstance(result, (list, tuple)):
-        items = [_wrap(item, sources) for item in result]
-        return type(result)(*items) if hasattr(result, "_fields") else type(result)(items)
+        return type(result)([_wrap(item, sources) for item in result])
+    if result is None:
+        return None
     array = object.__new__(ndarray)
     array._memory = np.asarray(result)
     array._device_id, array.base = _runtime.getDevice(), None
@@ -128,7 +123,8 @@ def _wrap(result, sources=()):
         if source._memory is result:
             return source
         if np.may_share_memory(source._memory, array._memory):
-            array._device_id, array.base = source._device_id, source.base or source
+            root = source if source.base is None else source.base
+            array._device_id, array.base = source._device_id, root
     return array
 
 
@@ -142,34 +138,182 @@ def _launch(name, arrays):
     _happens("kernel", name)
 
 
-def _function(name, parameters, numpy_function, is_ufunc=False):
-    """CuPy's function or method of that name, computed by NumPy's."""
-    # The snapshot beside this file holds plain parameter lists: "a, axis=..., *, out=...".
+def _function(name, parameters, compute, is_ufunc=False):
+    """CuPy's function, method or ufunc of that name, computed by NumPy's."""
+    # The snapshot holds plain parameter lists, such as "a, axis=..., *, out=...".
     signature = inspect.signature(eval(f"lambda {parameters}: None"))
 
-    @functools.wraps(numpy_function)
     def call(*args, **kwargs):
         try:
-            bound = signature.bind(*args, **kwargs)
+            first, *_ = signature.bind(*args, **kwargs).arguments.values()
         except TypeError as error:
             raise TypeError(f"{name}() {error}") from None
-        if isinstance(bound.arguments.get("indices"), (np.ndarray, list)):
-            bound.arguments["indices"] = cupy.asarray(bound.arguments["indices"])
-            args, kwargs = bound.args, bound.kwargs
-        first = next(iter(bound.arguments.values()), None)
-        ...
-        _memory(first, sources := [])
-        needs_array = name not in _CREATE | _ANSWER_ON_HOST and not is_ufunc
-        if (needs_array and not sources) or (is_ufunc and any(isinstance(a, (list, tuple)) for a in args)):
-            raise TypeError(f"Unsupported type {type(first)}")
-        args = _memory(args, sources)
-        kwargs = ...
-        with np.errstate(all="ignore"):  # a GPU warns neither of overflow nor of division by zero
-            result = numpy_function(*args, **kwargs)
-        if name in _ANSWER_ON_HOST or result is None: ...
-        if name in _SYNCHRONIZE or (name == "where" and len(arguments) == 1):
+        _memory(first, in_first := [])
+        known = name in _CREATE | _ANSWER_ON_HOST or in_first
+        if not all(isinstance(x, (ndarray, *_SCALARS)) for x in args) if is_ufunc else not known:
+            raise TypeError(f"Unsupported type among {args}")
+        sources = []
+        memory, options = _memory(args, sources), _memory(list(kwargs.values()), sources)
+        if name in _SYNCHRONIZE or (name == "where" and len(args) == 1):
             _happens("sync", name)
-        
-        return wrapped
+        with np.errstate(all="ignore"):  # a GPU warns neither of overflow nor of division by zero
+            result = compute(*memory, **dict(zip(kwargs, options, strict=True)))
+        if name in _ANSWER_ON_HOST:
+            return result
+        result = _wrap(result, sources)
+        one = result[0] if isinstance(result, (list, tuple)) and result else result
+        is_view = any(one is array for array in sources) or getattr(one, "base", None) is not None
+        if is_ufunc or kwargs.get("out") is not None or not is_view:
+            _launch(name, sources)
+        return result
 
     return call
+
+
+def _memory_index(array, index):
+    """NumPy's form of an index, and whether it gathers elements instead of giving a view."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if not any(part is Ellipsis for part in parts):
+        parts.append(Ellipsis)  # which keeps a single element a 0-d array
+    axis = 0
+    for position, part in enumerate(parts):
+        if isinstance(part, (np.ndarray, list)):
+            _happens("h2d", "an index array from the host")
+            part = np.asarray(part, None if np.size(part) else np.int32)
+        parts[position] = part._memory if isinstance(part, ndarray) else part
+        if getattr(part, "dtype", None) == bool:
+            _happens("sync", "a boolean mask, whose true elements have to be counted")
+    return tuple(parts), any(isinstance(part, np.ndarray) for part in parts)
+
+
+def _scatter(array, index, value, ufunc=None):
+    """`array[index] = value`, or `ufunc.at(array, index, value)`."""
+    parts, gathers = _memory_index(array, index)
+    if gathers and not isinstance(value, ndarray):
+        value = cupy.asarray(value, array.dtype)  # CuPy copies a host array here without a word
+    elif ufunc is None and not isinstance(value, ndarray):
+        value = np.asarray(value, dtype=array.dtype)[()]
+        if np.ndim(value):
+            raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
+    memory = _memory(value, found := [array])
+    _launch("scatter", found)
+    if ufunc is None:
+        array._memory[parts] = memory
+    else:
+        ufunc.at(array._memory, parts, memory)
+
+
+class ndarray:
+    __slots__ = ("__weakref__", "_device_id", "_memory", "base")
+    __array_priority__ = 100
+    __hash__ = None
+
+    def __init__(self, shape, dtype=float, *, order="C"):
+        self._memory = np.empty(shape, dtype, order)
+        self._device_id, self.base = _runtime.getDevice(), None
+        poison = {"b": True, "i": 99, "u": 99}.get(self.dtype.kind, np.nan)
+        self._memory.fill(poison)  # so that an element which nobody writes shows
+
+    device = property(lambda self: Device(self._device_id))
+    data = property(lambda self: types.SimpleNamespace(ptr=self._memory.ctypes.data))
+    T = property(lambda self: self if self.ndim < 2 else self.transpose())
+
+    @property
+    def flags(self):  # there is no `writeable`
+        flags = {key: getattr(self._memory.flags, key) for key in ("c_contiguous", "f_contiguous")}
+        return types.SimpleNamespace(**flags, owndata=self.base is None)
+
+    def __getattr__(self, name):
+        error = NotImplementedError if name in _SNAPSHOT["ndarray"]["methods"] else AttributeError
+        raise error(f"'ndarray' object has no attribute {name!r}")
+
+    def __array__(self, dtype=None):
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. "
+            "Please use `.get()` to construct a NumPy array explicitly."
+        )
+
+    def __array_ufunc__(self, numpy_ufunc, method, *inputs, **kwargs):
+        if "out" in kwargs:
+            (kwargs["out"],) = kwargs["out"]
+        function = getattr(cupy, numpy_ufunc.__name__, None)
+        function = function if method == "__call__" else getattr(function, method, None)
+        operands = (*inputs, kwargs.get("out", self))
+        known = all(isinstance(x, (ndarray, np.ndarray, *_SCALARS)) for x in operands)
+        # The function refuses NumPy arrays; what is unknown may know how to handle this array.
+        return function(*inputs, **kwargs) if function and known else NotImplemented
+
+    def __array_function__(self, numpy_function, classes, args, kwargs):
+        module = _MODULES.get(numpy_function.__module__.replace("numpy", "cupy"))
+        function = getattr(module, numpy_function.__name__, None)
+        known = all(issubclass(kind, (ndarray, np.ndarray)) for kind in classes)
+        return function(*args, **kwargs) if function and known else NotImplemented
+
+    def __len__(self):
+        return len(self._memory)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index):
+        parts, gathers = _memory_index(self, index)
+        if gathers:
+            _launch("gather", [self])
+        return _wrap(self._memory[parts], [self])
+
+    __setitem__ = _scatter
+
+    def fill(self, value):
+        _scatter(self, ..., value)
+
+    def get(self, stream=None, order="C", out=None, blocking=True):
+        _happens("d2h", "a copy to the host")
+        if blocking:
+            _happens("sync", "a copy to the host")
+        out = np.empty(self.shape, self.dtype, order) if out is None else out
+        np.copyto(out, self._memory, casting="no")
+        return out
+
+    def set(self, arr, stream=None):
+        _happens("h2d", "set()")
+        np.copyto(self._memory, arr, casting="no")
+
+    def copy(self, order="C"):  # also from another device to the current one
+        _happens("kernel", "copy")
+        return _wrap(self._memory.copy(order))
+
+    __copy__ = copy
+
+    def __dlpack_device__(self):
+        return 2, self._device_id
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        if dl_device == (1, 0):
+            return self.get().__dlpack__()
+        return types.SimpleNamespace(exported=self)  # which only the double's from_dlpack takes
+
+
+def _add_operator(symbol, name, is_comparison):
+    def call(*operands):
+        return getattr(cupy, name)(*operands)
+
+    def operate(left, right):
+        if isinstance(right, ndarray):
+            return call(left, right)
+        # NEP 13, and where the other class knows nothing of it, __array_priority__.
+        ours = getattr(left, "__array_priority__", 0)
+        theirs = getattr(right, "__array_priority__", 0)
+        if getattr(right, "__array_ufunc__", ours >= theirs or None) is None:
+            return NotImplemented
+        return getattr(np, name)(left, right)
+
+    setattr(ndarray, f"__{symbol}__", operate)
+    if not is_comparison:
+        setattr(ndarray, f"__r{symbol}__", lambda right, left: operate(left, right))
+        setattr(ndarray, f"__i{symbol}__", lambda left, right: call(left, right, left))
+
+
+for _name in ["shape", "dtype", "ndim", "size", "itemsize", "nbytes", "strides"]:
+    setattr(ndarray, _name, property(lambda self, _name=_name: getattr(self._memory, _name)))
+for _name in ["lt:less", "le:less_equal", "gt:greater", "ge:greater_equal", "eq:equal", "ne:not_equal"]:
+    _add_operator(*_name.split(":"), is_comparison=True)

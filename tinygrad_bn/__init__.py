@@ -6,5 +6,5 @@ from .engine import grad, toposort
 from .graph import Op, Tensor, op
 from .ops import *
 from .recording import enable_grad, no_grad, tracing
-from .tensor import *
 from .scalar import Scalar
+from .tensor import *

@@ -107,8 +107,8 @@ def require_cupy(device: str) -> ModuleType:
         import cupy
     except ImportError as error:
         raise RuntimeError(
-            f'device {device!r} needs CuPy, which is not installed: pip install "tinygrad_bn[cuda12]" '
-            '(or "tinygrad_bn[cuda13]")'
+            f"device {device!r} needs CuPy, which is not installed: "
+            'pip install "tinygrad_bn[cuda12]" (or "tinygrad_bn[cuda13]")'
         ) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()

@@ -63,7 +63,7 @@ def gradcheck(
 
 
 def _difference_quotients(function: Callable, inputs: list, k: int, eps: float) -> list[np.ndarray]:
-    """For each output (elements of the output, *shape of inputs[k]): how it moves with inputs[k]."""
+    """For each output, how its elements (the first axis) move with those of inputs[k] (the rest)."""
     host = np.array(to_device(inputs[k].data, "cpu"))
     columns = []
     for at in np.ndindex(host.shape):
@@ -183,7 +183,7 @@ def compare(
 
 
 def _gradient_chain(function: Callable, inputs: Sequence[Tensor], order: int) -> list[list]:
-    """[values, first gradients, …]: each the gradients of a fixed random combination of the last."""
+    """[values, first gradients, …]: each the gradients of a random combination of the last."""
     random = np.random.default_rng(0)
     wanted = [x for x in inputs if x.requires_grad]
     current = _outputs(function(*inputs))

@@ -1,7 +1,6 @@
 """PyTorch's functions, by PyTorch's names and defaults, over `ops` and `norm`."""
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -86,7 +85,9 @@ def batch_norm(
     if training and m:
         y, mu, var = norm.batch_norm(input, gamma, beta, axes=axes, eps=eps)
         if running_mean is not None:
-            arrays = [v.data if isinstance(v, Tensor) else v for v in (running_mean, running_var, mu, var)]
+            arrays = [
+                v.data if isinstance(v, Tensor) else v for v in (running_mean, running_var, mu, var)
+            ]
             running.move(*arrays, m, momentum)
     else:
         if training:  # an empty batch: it has no statistics, and leaves the running ones alone

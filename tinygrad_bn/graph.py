@@ -23,7 +23,7 @@ class Tensor:
     of an op on such, and None for a constant. Operators and methods are added in `tensor.py`.
     """
 
-    __slots__ = ("data", "node", "index", "name", "__weakref__")
+    __slots__ = ("__weakref__", "data", "index", "name", "node")
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self.data = as_array(data)
@@ -65,7 +65,7 @@ _NUMBER = (float, int, bool)  # arguments without shape and dtype
 class Like:
     """What a gradient rule may know of an argument that was not kept."""
 
-    __slots__ = ("shape", "dtype")
+    __slots__ = ("dtype", "shape")
 
     def __init__(self, array: Any) -> None:
         self.shape, self.dtype = getattr(array, "shape", ()), getattr(array, "dtype", None)
@@ -78,17 +78,17 @@ class Node:
     """
 
     __slots__ = (
-        "op",
-        "owners",  # the Node or Leaf of each argument; None for a constant
-        "indices",  # which output of its owner each argument is
         "arrays",  # the arguments that the rules read, None for others; None when freed
-        "likes",  # shape and dtype of each argument; None if all are as the output's
-        "outputs",  # the outputs that the rules read
-        "many",  # the number of outputs if the op returned a tuple, else 0
-        "kwargs",
-        "time",  # when it was recorded, on the clock of writes
-        "hooks",  # output number -> functions of the gradient
         "grads",  # output number -> gradient, where retain_grad asks for it; else None
+        "hooks",  # output number -> functions of the gradient
+        "indices",  # which output of its owner each argument is
+        "kwargs",
+        "likes",  # shape and dtype of each argument; None if all are as the output's
+        "many",  # the number of outputs if the op returned a tuple, else 0
+        "op",
+        "outputs",  # the outputs that the rules read
+        "owners",  # the Node or Leaf of each argument; None for a constant
+        "time",  # when it was recorded, on the clock of writes
         "trace",
     )
     home = None  # only a Leaf has one
@@ -187,7 +187,9 @@ class Op:
             if type(o) is np.ndarray and all([o is not a for a in arrays]):
                 o.setflags(False)  # rules may read it: nobody writes into it
         # A result that is not floating point (of astype, say) is where gradients end.
-        results = [at_place(o, node if o.dtype.kind == "f" else None, i) for i, o in enumerate(outs)]
+        results = [
+            at_place(o, node if o.dtype.kind == "f" else None, i) for i, o in enumerate(outs)
+        ]
         return tuple(results) if node.many else results[0]
 
     def _plan(self, needs: tuple) -> tuple:

@@ -4,6 +4,7 @@ A step over a network's parameters one by one costs more than its backward pass 
 small. Laid end to end in one array, they are stepped by a few operations, however many they are.
 """
 
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -26,7 +27,7 @@ class Flat:
         edges = [0]
         for p in parameters:
             edges.append(edges[-1] + p.size)
-        self.slices = [slice(start, stop) for start, stop in zip(edges, edges[1:])]
+        self.slices = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
         self.data = array_module([parameters[0].data]).zeros(edges[-1], parameters[0].dtype)
         self.grad = self.data.copy()
         self.views, self.homes = (

@@ -26,7 +26,7 @@ class Scalar:
     """A number in a graph: `parents` are the Scalars that it was computed from, `local` its
     derivatives to each of them, `op` what was done, `grad` what backward adds up."""
 
-    __slots__ = ("data", "grad", "parents", "local", "op", "name")
+    __slots__ = ("data", "grad", "local", "name", "op", "parents")
 
     def __init__(self, data: float, parents: tuple = (), local: tuple = (), op: str = "") -> None:
         if not isinstance(data, _NUMBERS):

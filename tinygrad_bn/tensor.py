@@ -1,7 +1,5 @@
 """Operators and methods of Tensor, creation, and exchange with NumPy, CuPy and other libraries."""
 
-import builtins
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -421,7 +419,7 @@ def __format__(self, spec: str) -> str:
 @_method
 def __repr__(self) -> str:
     host = backend.to_device(self.data, "cpu")
-    parts = [np.array2string(host, separator=", ", prefix="tensor(")]
+    parts = [np.array2string(host, precision=4, separator=", ", prefix="tensor(")]
     if self.dtype not in (backend.default_dtype, np.int64, np.bool_):
         parts.append(f"dtype={self.dtype}")
     if self.device != "cpu":
@@ -500,7 +498,9 @@ def tensor(
 
 def _fill(value: float, shape: Any, dtype: Any, device: str | None, requires_grad: bool) -> Tensor:
     host = np.full(shape, value, backend.default_dtype if dtype is None else dtype)
-    return Tensor(backend.as_array(host, device=device or backend.get_default_device()), requires_grad)
+    return Tensor(
+        backend.as_array(host, device=device or backend.get_default_device()), requires_grad
+    )
 
 
 def zeros(shape, dtype=None, device=None, requires_grad=False) -> Tensor:

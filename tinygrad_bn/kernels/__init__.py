@@ -1,4 +1,4 @@
-"""Fast code behind a formula. A kernel computes on arrays what the formula says; it records nothing.
+"""Fast code behind a formula. A kernel computes on arrays what the formula says.
 
 The library is whole without kernels: a formula fed arrays gives the same answer, only later.
 """

@@ -13,54 +13,63 @@ _BLOCK = 1 << 17  # elements in a block: half a megabyte of float32
 
 
 def batch_norm(x, gamma, beta, *, axes, eps):
-    """(y, μ, σ²) of `norm.fused.batch_norm`; μ and σ² have the shape of x with 1 at `axes`."""
-    y, mu, var = np.empty_like(x), _statistics(x, axes), _statistics(x, axes)
-    for block in _blocks(x, axes):
-        d = _rows(x, axes, block)
-        mean = d.mean(axis=1)
-        d -= mean[:, None]
-        rounding = d.mean(axis=1)  # what is left of the mean: at 1e4, float32 has four digits
-        d -= rounding[:, None]
-        variance = np.mean(d * d, axis=1)
-        _put(mu, axes, block, mean + rounding)
-        _put(var, axes, block, variance)
-        d *= _column(gamma, mu, axes, block, 1) / np.sqrt(variance + d.dtype.type(eps))[:, None]
+    """(y, μ, σ²) of `norm.fused.batch_norm_forward`."""
+    y, shape = np.empty_like(x), _shape_of_statistics(x, axes)
+    mu, var = np.empty((2, math.prod(shape), 1), x.dtype)
+    gamma, beta, eps = _column(gamma, shape), _column(beta, shape), x.dtype.type(eps)
+    from_x, to_y = _channels_first(x, axes), _channels_first(y, axes)
+    for block, rows in _blocks(from_x, mu):
+        d = _rows(from_x[block], mu[rows])
+        mean = _means(d)
+        d -= mean
+        rounding = _means(d)  # what the mean lost: at 1e4 float32 has three decimals
+        d -= rounding
+        mu[rows], var[rows] = mean + rounding, _means(d * d)
+        scale = 1 / np.sqrt(var[rows] + eps)
+        d *= scale if gamma is None else scale * gamma[rows]
         if beta is not None:
-            d += _column(beta, mu, axes, block, 0)
-        _put(y, axes, block, d)
-    return y, mu, var
+            d += beta[rows]
+        to_y[block] = d.reshape(to_y[block].shape)
+    return y, mu.reshape(shape), var.reshape(shape)
 
 
 def batch_norm_grads(gs, outs, x, gamma, beta, *, needs, axes, eps):
-    """(∂ℓ/∂x, ∂ℓ/∂γ, ∂ℓ/∂β) of `norm.fused.batch_norm_grads`; the last two as μ in shape."""
+    """(∂ℓ/∂x, ∂ℓ/∂γ, ∂ℓ/∂β) of `norm.fused.batch_norm_grads`."""
     (g, g_mu, g_var), (_, mu, var) = gs, outs
-    dx = np.empty_like(x) if needs[0] else None
-    dgamma, dbeta = _statistics(x, axes), _statistics(x, axes)
-    m = math.prod([x.shape[i] for i in axes])
-    for block in _blocks(x, axes):
-        d = _rows(x, axes, block)
-        d -= _column(mu, mu, axes, block)
-        d -= d.mean(axis=1)[:, None]
-        r = 1 / np.sqrt(_column(var, mu, axes, block) + d.dtype.type(eps))
-        change = np.zeros_like(d) if g is None else _rows(g, axes, block)  # becomes ∂ℓ/∂x
-        mean_g = change.mean(axis=1)[:, None]
-        mean_gxhat = np.mean(change * d, axis=1)[:, None] * r
-        _put(dbeta, axes, block, mean_g * m)
-        _put(dgamma, axes, block, mean_gxhat * m)
+    dx, shape, eps = np.empty_like(x) if needs[0] else None, mu.shape, x.dtype.type(eps)
+    gamma, mu, var, g_mu, g_var = (_column(v, shape) for v in (gamma, mu, var, g_mu, g_var))
+    dgamma, dbeta = np.empty((2, len(mu), 1), x.dtype)
+    m = x.dtype.type(x.size // mu.size)
+    from_x = _channels_first(x, axes)
+    from_g = None if g is None else _channels_first(g, axes)
+    to_dx = None if dx is None else _channels_first(dx, axes)
+    for block, rows in _blocks(from_x, mu):
+        d = _rows(from_x[block], mu[rows])
+        d -= mu[rows]
+        d -= _means(d)
+        r = 1 / np.sqrt(var[rows] + eps)
+        change = np.zeros_like(d) if g is None else _rows(from_g[block], mu[rows])  # becomes ∂ℓ/∂x
+        mean_g, mean_gxhat = _means(change), _means(change * d) * r
+        dbeta[rows], dgamma[rows] = mean_g * m, mean_gxhat * m
         if dx is None:
             continue
-        scale = _column(gamma, mu, axes, block, 1) * r
+        scale = r if gamma is None else gamma[rows] * r
         change -= mean_g
         change *= scale
-        of_d = -scale * r * mean_gxhat
-        if g_var is not None:
-            of_d += _column(g_var, mu, axes, block) * d.dtype.type(2 / m)
-        d *= of_d
+        d *= (
+            -scale * r * mean_gxhat
+            if g_var is None
+            else g_var[rows] * 2 / m - scale * r * mean_gxhat
+        )
         change += d
         if g_mu is not None:
-            change += _column(g_mu, mu, axes, block) * d.dtype.type(1 / m)
-        _put(dx, axes, block, change)
-    return (dx, None, None) if g is None else (dx, dgamma, dbeta)
+            change += g_mu[rows] / m
+        to_dx[block] = change.reshape(to_dx[block].shape)
+    return (dx, None, None) if g is None else (dx, dgamma.reshape(shape), dbeta.reshape(shape))
+
+
+def _shape_of_statistics(x: np.ndarray, axes: tuple) -> tuple:
+    return tuple([1 if i in axes else n for i, n in enumerate(x.shape)])
 
 
 def _channels_first(array: np.ndarray, axes: tuple) -> np.ndarray:
@@ -69,33 +78,29 @@ def _channels_first(array: np.ndarray, axes: tuple) -> np.ndarray:
     return array.transpose(*kept, *axes) if kept else array[None]
 
 
-def _blocks(x: np.ndarray, axes: tuple) -> Iterator[slice]:
-    """Slices of the first axis of the view, of about `_BLOCK` elements of x each."""
-    channels = _channels_first(x, axes).shape[0]
-    step = max(1, _BLOCK * channels // max(x.size, 1))
-    return (slice(start, start + step) for start in range(0, channels, step))
+def _blocks(view: np.ndarray, statistics: np.ndarray) -> Iterator[tuple[slice, slice]]:
+    """Slices of the first axis of a view, of about `_BLOCK` elements each, and of its rows."""
+    step = max(1, _BLOCK * len(view) // max(view.size, 1))
+    per_step = len(statistics) // max(len(view), 1)
+    for start in range(0, len(view), step):
+        stop = min(start + step, len(view))
+        yield slice(start, stop), slice(start * per_step, stop * per_step)
 
 
-def _rows(array: np.ndarray, axes: tuple, block: slice) -> np.ndarray:
-    """A copy of a block, a row for each set of values that share statistics."""
-    part = _channels_first(array, axes)[block]
-    m = math.prod([array.shape[i] for i in axes])
-    return np.array(part, order="C").reshape(-1, m)
+def _rows(part: np.ndarray, statistics: np.ndarray) -> np.ndarray:
+    """A contiguous copy of a block, one row for each of its statistics."""
+    return np.array(part, order="C").reshape(len(statistics), -1)
 
 
-def _statistics(x: np.ndarray, axes: tuple) -> np.ndarray:
-    """An empty array for one number a row."""
-    return np.empty([1 if i in axes else n for i, n in enumerate(x.shape)], x.dtype)
+def _means(rows: np.ndarray) -> np.ndarray:
+    """The mean of each row, as a column."""
+    return np.add.reduce(rows, axis=1, keepdims=True) / rows.dtype.type(rows.shape[1])
 
 
-def _column(values, like: np.ndarray, axes: tuple, block: slice, default=None):
-    """The numbers of a block as a column beside its rows; `default` without values."""
+def _column(values, shape: tuple):
+    """γ, β or statistics (None: none) as a column beside the rows."""
     if values is None:
-        return like.dtype.type(default)
-    return _rows(np.broadcast_to(values, like.shape), axes, block)
-
-
-def _put(array: np.ndarray, axes: tuple, block: slice, rows: np.ndarray) -> None:
-    """Write the rows of a block back to where `_rows` took them."""
-    part = _channels_first(array, axes)[block]
-    part[...] = rows.reshape(part.shape)
+        return None
+    if values.size != math.prod(shape):
+        values = np.broadcast_to(values, shape)
+    return values.reshape(-1, 1)  # axes of length 1 are all that `shape` can add

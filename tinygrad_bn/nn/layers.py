@@ -8,7 +8,7 @@ from .module import Module, Parameter
 
 
 class Linear(Module):
-    """y = x @ weight.T + bias, for x (…, in_features); weight and bias uniform in ±1/√in_features."""
+    """x @ weight.T + bias, for x (…, in_features). Both start uniform in ±1/√in_features."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
@@ -18,7 +18,9 @@ class Linear(Module):
         self.in_features, self.out_features = in_features, out_features
         bound = fan_in_bound(in_features)
         self.weight = Parameter(uniform((out_features, in_features), bound))
-        self.register_parameter("bias", Parameter(uniform((out_features,), bound)) if bias else None)
+        self.register_parameter(
+            "bias", Parameter(uniform((out_features,), bound)) if bias else None
+        )
 
     def forward(self, input):
         return F.linear(input, self.weight, self.bias)

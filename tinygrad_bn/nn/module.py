@@ -1,10 +1,7 @@
 """Module: parameters, buffers and submodules by name, and the state dict."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from .. import recording
 from ..backend import as_array, canonical_device, device_of, to_device
@@ -188,7 +185,7 @@ class Module:
             parameter.grad = None
 
     def to(self, device: str) -> "Module":
-        """Move parameters, their gradients and buffers to a device, in place; returns the module."""
+        """Move parameters, their gradients and buffers to a device; returns this module."""
         device = canonical_device(device)
         for home in ("_parameters", "_buffers"):
             for _, tensor in self._named(home):
@@ -221,7 +218,9 @@ class Module:
         always; the error lists them all, and then nothing has been changed.
         """
         if not isinstance(state, Mapping):
-            raise TypeError(f"state: got {type(state).__name__}, wants a mapping of names to arrays")
+            raise TypeError(
+                f"state: got {type(state).__name__}, wants a mapping of names to arrays"
+            )
         mine = dict(self._saved())
         missing = [key for key in mine if key not in state]
         unexpected = [key for key in state if key not in mine]

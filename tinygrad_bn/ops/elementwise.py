@@ -57,7 +57,7 @@ def neg(xp, x):
     lambda g, out, x, _y: g * out * log(where(equal(x, 0), 1.0, x)),
 )
 def pow(xp, x, y):
-    """x ** y. At x = 0 the gradient to y counts as 0; a negative x with a Tensor y has none (NaN)."""
+    """x ** y. The gradient to y counts as 0 where x is 0, and is NaN where x is negative."""
     return x**y
 
 

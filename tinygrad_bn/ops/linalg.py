@@ -23,9 +23,7 @@ def _right_grad(g, _out, x, _y):
         row = g if rank_y == 1 else expand_dims(g, axis=-2)
         return mul(x if rank_y == 1 else expand_dims(x, axis=-1), row)
     if rank_y == 1:  # (…, n, k) @ (k,)
-        return squeeze(
-            matmul(swapaxes(x, axis1=-1, axis2=-2), expand_dims(g, axis=-1)), axis=-1
-        )
+        return squeeze(matmul(swapaxes(x, axis1=-1, axis2=-2), expand_dims(g, axis=-1)), axis=-1)
     return matmul(swapaxes(x, axis1=-1, axis2=-2), g)
 
 

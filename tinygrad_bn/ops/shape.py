@@ -1,5 +1,7 @@
 """Ops that move values and change none: shape, order, joining, splitting."""
 
+import itertools
+
 from ..engine import astype, broadcast_to, sum_to
 from ..graph import op
 from .index import getitem
@@ -94,6 +96,5 @@ def split(x, sections, axis=0):
     edges = [0, *sections, length]
     before = (slice(None),) * (axis % len(x.shape))
     return [
-        getitem(x, index=(*before, slice(start, stop)))
-        for start, stop in zip(edges, edges[1:], strict=False)
+        getitem(x, index=(*before, slice(start, stop))) for start, stop in itertools.pairwise(edges)
     ]
