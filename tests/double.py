@@ -8,26 +8,29 @@ index arrays wrap around, `empty` is poisoned, and a kernel reaches arrays of th
 only (the devices have no peer access).  `double.stats` counts "h2d" and "d2h" (copies between host
 and device), "sync" (the host waits for the device) and "kernel" (an operation on the device; a view
 is none).  Inside `with double.forbid("h2d", "d2h", "sync"):` such an event raises
-`ForbiddenTransfer`.  What CuPy has and the double lacks raises NotImplementedError.
+`ForbiddenTransfer`.  What CuPy has and the double lacks raises NotImplementedError when called.
 """
 
 import collections
 import contextlib
+import functools
 import inspect
 import json
+import sys
 import threading
 import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
 
 _SNAPSHOT = json.loads((Path(__file__).parent / "data/cupy_signatures.json").read_text())
 # Functions want a device array as their first argument, but for these: they make one ...
-_CREATE = set(["arange", "eye", "full", "identity", "linspace", "ones", "random", "standard_normal", "tri", "zeros"])
+_CREATE = set("arange eye full identity linspace ones random standard_normal tri zeros".split())
 # ... or answer on the host, from shapes and dtypes alone.
-_ANSWER_ON_HOST = set(["can_cast", "isscalar", "may_share_memory", "ndim", "result_type", "shape", "size"])
+_ANSWER_ON_HOST = set("can_cast isscalar may_share_memory ndim result_type shape size".split())
 # These make the host wait: the shape of their result depends on what is in the arrays.
-_SYNCHRONIZE = set(["argwhere", "compress", "delete", "extract", "flatnonzero", "nonzero", "repeat", "unique"])
+_SYNCHRONIZE = set("argwhere compress delete extract flatnonzero nonzero repeat unique".split())
 _SCALARS = (bool, int, float, complex, np.generic)
 
 stats = collections.Counter()
@@ -40,6 +43,8 @@ class ForbiddenTransfer(RuntimeError):
 
 @contextlib.contextmanager
 def forbid(*events):
+    if not set(events) <= {"h2d", "d2h", "sync", "kernel"}:
+        raise ValueError(f"one of these is no event: {events}")
     added = set(events) - _forbidden
     _forbidden.update(added)
     try:
@@ -85,6 +90,9 @@ class Device:
     def __eq__(self, other):
         return isinstance(other, Device) and self.id == other.id
 
+    def __repr__(self):
+        return f"<CUDA Device {self.id}>"
+
     def __enter__(self):
         self._outer.append(_runtime.getDevice())
         _runtime.setDevice(self.id)
@@ -113,7 +121,8 @@ def _memory(value, found):
 def _wrap(result, sources=()):
     """NumPy's result as device arrays: a source itself, a view of a source, or a new array."""
     if isinstance(result, (list, tuple)):
-        return type(result)([_wrap(item, sources) for item in result])
+        items = [_wrap(item, sources) for item in result]
+        return type(result)(*items) if hasattr(result, "_fields") else type(result)(items)
     if result is None:
         return None
     array = object.__new__(ndarray)
@@ -138,34 +147,43 @@ def _launch(name, arrays):
     _happens("kernel", name)
 
 
-def _function(name, parameters, compute, is_ufunc=False):
+def _function(name, parameters, compute):
     """CuPy's function, method or ufunc of that name, computed by NumPy's."""
     # The snapshot holds plain parameter lists, such as "a, axis=..., *, out=...".
     signature = inspect.signature(eval(f"lambda {parameters}: None"))
+    is_ufunc = "casting" in signature.parameters and "x1" in signature.parameters
+
+    def check(args, arguments):
+        first = next(iter(arguments.values()), None)
+        _memory(first, in_first := [])
+        if is_ufunc:
+            for operand in args:
+                if not isinstance(operand, (ndarray, *_SCALARS)):
+                    raise TypeError(f"Unsupported type {type(operand)}")
+        elif not in_first and name not in _CREATE | _ANSWER_ON_HOST:
+            raise TypeError(f"Unsupported type {type(first)}")
 
     def call(*args, **kwargs):
         try:
-            first, *_ = signature.bind(*args, **kwargs).arguments.values()
+            arguments = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise TypeError(f"{name}() {error}") from None
-        _memory(first, in_first := [])
-        known = name in _CREATE | _ANSWER_ON_HOST or in_first
-        if not all(isinstance(x, (ndarray, *_SCALARS)) for x in args) if is_ufunc else not known:
-            raise TypeError(f"Unsupported type among {args}")
+        check(args, arguments)
         sources = []
-        memory, options = _memory(args, sources), _memory(list(kwargs.values()), sources)
-        if name in _SYNCHRONIZE or (name == "where" and len(args) == 1):
+        memory_args = _memory(args, sources)
+        memory_kwargs = {key: _memory(value, sources) for key, value in kwargs.items()}
+        if name in _SYNCHRONIZE or (name == "where" and len(arguments) == 1):
             _happens("sync", name)
         with np.errstate(all="ignore"):  # a GPU warns neither of overflow nor of division by zero
-            result = compute(*memory, **dict(zip(kwargs, options, strict=True)))
+            result = compute(*memory_args, **memory_kwargs)
         if name in _ANSWER_ON_HOST:
             return result
-        result = _wrap(result, sources)
-        one = result[0] if isinstance(result, (list, tuple)) and result else result
+        wrapped = _wrap(result, sources)
+        one = wrapped[0] if isinstance(wrapped, (list, tuple)) and wrapped else wrapped
         is_view = any(one is array for array in sources) or getattr(one, "base", None) is not None
         if is_ufunc or kwargs.get("out") is not None or not is_view:
             _launch(name, sources)
-        return result
+        return wrapped
 
     return call
 
@@ -173,17 +191,25 @@ def _function(name, parameters, compute, is_ufunc=False):
 def _memory_index(array, index):
     """NumPy's form of an index, and whether it gathers elements instead of giving a view."""
     parts = list(index) if isinstance(index, tuple) else [index]
-    if not any(part is Ellipsis for part in parts):
-        parts.append(Ellipsis)  # which keeps a single element a 0-d array
-    axis = 0
     for position, part in enumerate(parts):
         if isinstance(part, (np.ndarray, list)):
             _happens("h2d", "an index array from the host")
             part = np.asarray(part, None if np.size(part) else np.int32)
         parts[position] = part._memory if isinstance(part, ndarray) else part
-        if getattr(part, "dtype", None) == bool:
-            _happens("sync", "a boolean mask, whose true elements have to be counted")
-    return tuple(parts), any(isinstance(part, np.ndarray) for part in parts)
+    if not any(part is Ellipsis for part in parts):
+        parts.append(Ellipsis)  # which keeps a single element a 0-d array
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if any(part.dtype == bool for part in arrays):
+        _happens("sync", "a boolean mask, whose true elements have to be counted")
+        return tuple(parts), True
+    # Integer arrays wrap around: CuPy finds no index out of range.
+    axis = 0
+    for position, part in enumerate(parts):
+        if isinstance(part, np.ndarray):
+            parts[position] = part % max(array.shape[axis], 1)
+        missing = sum(other is None for other in parts) + array.ndim + 1 - len(parts)
+        axis += missing if part is Ellipsis else part is not None
+    return tuple(parts), bool(arrays)
 
 
 def _scatter(array, index, value, ufunc=None):
@@ -204,15 +230,15 @@ def _scatter(array, index, value, ufunc=None):
 
 
 class ndarray:
-    __slots__ = ("__weakref__", "_device_id", "_memory", "base")
+    __slots__ = ("_memory", "_device_id", "base", "__weakref__")
     __array_priority__ = 100
     __hash__ = None
 
     def __init__(self, shape, dtype=float, *, order="C"):
         self._memory = np.empty(shape, dtype, order)
         self._device_id, self.base = _runtime.getDevice(), None
-        poison = {"b": True, "i": 99, "u": 99}.get(self.dtype.kind, np.nan)
-        self._memory.fill(poison)  # so that an element which nobody writes shows
+        largest = np.iinfo(dtype).max if self.dtype.kind in "iu" else np.nan
+        self._memory.fill(largest)  # poison: an element that nobody writes shows
 
     device = property(lambda self: Device(self._device_id))
     data = property(lambda self: types.SimpleNamespace(ptr=self._memory.ctypes.data))
@@ -224,8 +250,9 @@ class ndarray:
         return types.SimpleNamespace(**flags, owndata=self.base is None)
 
     def __getattr__(self, name):
-        error = NotImplementedError if name in _SNAPSHOT["ndarray"]["methods"] else AttributeError
-        raise error(f"'ndarray' object has no attribute {name!r}")
+        if name in _SNAPSHOT["ndarray"]["methods"]:
+            raise NotImplementedError(f"the double of CuPy lacks ndarray.{name}")
+        raise AttributeError(f"'ndarray' object has no attribute {name!r}")
 
     def __array__(self, dtype=None):
         raise TypeError(
@@ -240,7 +267,7 @@ class ndarray:
         function = function if method == "__call__" else getattr(function, method, None)
         operands = (*inputs, kwargs.get("out", self))
         known = all(isinstance(x, (ndarray, np.ndarray, *_SCALARS)) for x in operands)
-        # The function refuses NumPy arrays; what is unknown may know how to handle this array.
+        # The function refuses NumPy arrays; an unknown class may handle this array itself.
         return function(*inputs, **kwargs) if function and known else NotImplemented
 
     def __array_function__(self, numpy_function, classes, args, kwargs):
@@ -293,27 +320,48 @@ class ndarray:
         return types.SimpleNamespace(exported=self)  # which only the double's from_dlpack takes
 
 
-def _add_operator(symbol, name, is_comparison):
+def _add_operators(symbol, name):
     def call(*operands):
         return getattr(cupy, name)(*operands)
 
     def operate(left, right):
         if isinstance(right, ndarray):
             return call(left, right)
-        # NEP 13, and where the other class knows nothing of it, __array_priority__.
+        # NEP 13, and __array_priority__ for a class that knows nothing of it.
         ours = getattr(left, "__array_priority__", 0)
         theirs = getattr(right, "__array_priority__", 0)
-        if getattr(right, "__array_ufunc__", ours >= theirs or None) is None:
+        if getattr(right, "__array_ufunc__", None if ours < theirs else ...) is None:
             return NotImplemented
         return getattr(np, name)(left, right)
 
     setattr(ndarray, f"__{symbol}__", operate)
-    if not is_comparison:
+    if symbol not in "lt le gt ge eq ne".split():
         setattr(ndarray, f"__r{symbol}__", lambda right, left: operate(left, right))
         setattr(ndarray, f"__i{symbol}__", lambda left, right: call(left, right, left))
 
 
-for _name in ["shape", "dtype", "ndim", "size", "itemsize", "nbytes", "strides"]:
+for _name in "shape dtype ndim size itemsize nbytes strides".split():
     setattr(ndarray, _name, property(lambda self, _name=_name: getattr(self._memory, _name)))
-for _name in ["lt:less", "le:less_equal", "gt:greater", "ge:greater_equal", "eq:equal", "ne:not_equal"]:
-    _add_operator(*_name.split(":"), is_comparison=True)
+for _pair in """lt:less le:less_equal gt:greater ge:greater_equal eq:equal ne:not_equal add:add
+    sub:subtract mul:multiply truediv:true_divide floordiv:floor_divide mod:remainder pow:power
+    matmul:matmul and:bitwise_and or:bitwise_or xor:bitwise_xor""".split():
+    _add_operators(*_pair.split(":"))
+del ndarray.__imatmul__  # CuPy has none: `x @= y` makes a new array
+for _pair in "neg:negative pos:positive abs:absolute invert:invert".split():
+    _symbol, _name = _pair.split(":")
+    setattr(ndarray, f"__{_symbol}__", lambda self, _name=_name: getattr(cupy, _name)(self))
+for _name, _convert in {
+    **{f"__{kind.__name__}__": kind for kind in (bool, int, float, complex)},
+    **{"__repr__": repr, "__str__": str, "__format__": format},
+    **{"item": np.ndarray.item, "tolist": np.ndarray.tolist, "tobytes": np.ndarray.tobytes},
+}.items():
+    setattr(ndarray, _name, lambda self, *args, _to=_convert: _to(self.get(), *args))
+for _name in """all any argmax argmin argsort astype clip conj cumprod cumsum diagonal dot flatten max mean
+    min nonzero prod ravel repeat reshape round searchsorted sort squeeze std sum swapaxes take
+    trace transpose var view""".split():
+    _parameters = _SNAPSHOT["ndarray"]["methods"][_name]
+    setattr(ndarray, _name, _function(_name, _parameters, getattr(np.ndarray, _name)))
+
+
+def _ufunc(name, parameters, has_at, numpy_ufunc):
+    ...

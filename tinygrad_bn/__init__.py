@@ -1,10 +1,11 @@
 """An autograd engine small enough to teach from, whose speciality is normalization."""
 
-from . import check, functional, nn, optim
+from . import check, functional, interop, nn, optim
 from .backend import device, get_default_device, manual_seed, set_default_device
+from .creation import *
 from .engine import grad, toposort
 from .graph import Op, Tensor, op
 from .ops import *
 from .recording import enable_grad, no_grad, tracing
 from .scalar import Scalar
-from .tensor import *
+from .tensor import named

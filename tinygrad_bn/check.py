@@ -63,7 +63,7 @@ def gradcheck(
 
 
 def _difference_quotients(function: Callable, inputs: list, k: int, eps: float) -> list[np.ndarray]:
-    """For each output, how its elements (the first axis) move with those of inputs[k] (the rest)."""
+    """For each output, how its elements (first axis) move with those of inputs[k] (the rest)."""
     host = np.array(to_device(inputs[k].data, "cpu"))
     columns = []
     for at in np.ndindex(host.shape):

@@ -1,4 +1,7 @@
-"""Operators and methods of Tensor, creation, and exchange with NumPy, CuPy and other libraries."""
+"""Operators and methods of Tensor: what it is, its graph, its arithmetic, its device.
+
+`engine.py` knows a bare Tensor; the rest is added here, and in `interop.py` what leaves the graph.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,22 +13,10 @@ from .engine import backward
 from .graph import Tensor, at_place, describe, new_leaf, op
 from .recording import recording, write
 
-__all__ = [
-    "arange",
-    "from_dlpack",
-    "full",
-    "named",
-    "ones",
-    "ones_like",
-    "rand",
-    "randn",
-    "tensor",
-    "zeros",
-    "zeros_like",
-]
+__all__ = ["named"]
 
 
-def _method(function: Callable) -> Callable:
+def method(function: Callable) -> Callable:
     """Add a function of this file to Tensor, as the method of its name."""
     setattr(Tensor, function.__name__, function)
     return function
@@ -114,7 +105,7 @@ def grad(self, value: Tensor | None) -> None:
 Tensor.grad = grad
 
 
-@_method
+@method
 def requires_grad_(self, wanted: bool = True) -> Tensor:
     """Set `requires_grad` and return the Tensor."""
     self.requires_grad = wanted
@@ -126,13 +117,13 @@ def requires_grad_(self, wanted: bool = True) -> Tensor:
 Tensor.backward = backward
 
 
-@_method
+@method
 def detach(self) -> Tensor:
     """The same array as a constant, outside the graph."""
     return at_place(self.data)
 
 
-@_method
+@method
 def retain_grad(self) -> None:
     """Keep `.grad` here in later backward passes, though this is an intermediate result."""
     if self.node is None:
@@ -154,7 +145,7 @@ class HookHandle:
             self._hooks.remove(self._hook)
 
 
-@_method
+@method
 def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
     """Call `hook` with the finished gradient at this place in every backward pass; a Tensor that it
     returns takes the gradient's place."""
@@ -224,12 +215,12 @@ Tensor.__abs__ = lambda self: ops.abs(self)
 Tensor.__hash__ = object.__hash__  # by identity, though == compares elementwise
 
 
-@_method
+@method
 def __getitem__(self, index: Any) -> Tensor:
     return ops.getitem(self, index=ops.array_index(self, index))
 
 
-@_method
+@method
 def __setitem__(self, index: Any, value: Any) -> None:
     raise TypeError(
         "a Tensor's elements cannot be assigned, for the graph would not know; make a new Tensor "
@@ -237,14 +228,14 @@ def __setitem__(self, index: Any, value: Any) -> None:
     )
 
 
-@_method
+@method
 def __len__(self) -> int:
     if not self.shape:
         raise TypeError("len() of a 0-d Tensor")
     return self.shape[0]
 
 
-@_method
+@method
 def __iter__(self) -> Iterator[Tensor]:
     return (self[i] for i in range(len(self)))
 
@@ -265,32 +256,32 @@ for _function in (
     setattr(Tensor, _function.__name__, _call)
 
 
-def _integers(arguments: tuple) -> tuple[int, ...]:
+def integers(arguments: tuple) -> tuple[int, ...]:
     """`f(2, 3)` and `f((2, 3))` alike."""
     if len(arguments) == 1 and isinstance(arguments[0], Sequence):
         return tuple(arguments[0])
     return arguments
 
 
-@_method
+@method
 def reshape(self, *shape: int | Sequence[int]) -> Tensor:
     """The Tensor with another shape; one entry may be -1."""
-    return ops.reshape(self, shape=_integers(shape))
+    return ops.reshape(self, shape=integers(shape))
 
 
-@_method
+@method
 def broadcast_to(self, *shape: int | Sequence[int]) -> Tensor:
     """The Tensor repeated to `shape`."""
-    return ops.broadcast_to(self, shape=_integers(shape))
+    return ops.broadcast_to(self, shape=integers(shape))
 
 
-@_method
+@method
 def transpose(self, *axes: int | Sequence[int]) -> Tensor:
     """The Tensor with its axes in the order `axes` (reversed without)."""
-    return ops.transpose(self, axes=_integers(axes) if axes else None)
+    return ops.transpose(self, axes=integers(axes) if axes else None)
 
 
-@_method
+@method
 def flatten(self) -> Tensor:
     """The Tensor as a vector."""
     return ops.reshape(self, shape=(-1,))
@@ -308,7 +299,7 @@ def _transfer(xp, x, *, device, source):
     return backend.to_device(x, device)
 
 
-@_method
+@method
 def to(self, device: str) -> Tensor:
     """The Tensor on "cpu", "cuda" or "cuda:N"; itself if it is there. Differentiable."""
     device = backend.canonical_device(device)
@@ -317,239 +308,11 @@ def to(self, device: str) -> Tensor:
     return _transfer(self, device=device, source=self.device)
 
 
-@_method
+@method
 def cpu(self) -> Tensor:
     return self.to("cpu")
 
 
-@_method
+@method
 def cuda(self) -> Tensor:
     return self.to("cuda")
-
-
-# --- Leaving the graph --------------------------------------------------------------------------
-
-
-@_method
-def numpy(self) -> np.ndarray:
-    """The array, shared and not copied, of a Tensor on the CPU that requires no gradient."""
-    if self.requires_grad:
-        raise RuntimeError("a Tensor that requires a gradient: call detach() first, then numpy()")
-    if self.device != "cpu":
-        raise RuntimeError(f"a Tensor on {self.device}: call cpu() first, then numpy()")
-    return self.data
-
-
-@_method
-def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-    array = self.numpy()
-    return np.array(array, dtype=dtype, copy=copy)
-
-
-@_method
-def __array_ufunc__(self, ufunc, method, *inputs, **options):
-    # An operator with a NumPy array on the left arrives here, and is ours.
-    ours = _UFUNCS.get(ufunc)
-    if ours is not None and method == "__call__" and not options:
-        return ours(*inputs)
-    return _refuse(f"numpy.{ufunc.__name__}", ufunc.__name__)
-
-
-@_method
-def __array_function__(self, function, types, args, options):
-    return _refuse(f"{function.__module__}.{function.__name__}", function.__name__)
-
-
-_UFUNCS = {
-    np.add: ops.add,
-    np.subtract: ops.sub,
-    np.multiply: ops.mul,
-    np.true_divide: ops.div,
-    np.power: ops.pow,
-    np.matmul: ops.matmul,
-    np.equal: ops.equal,
-    np.not_equal: ops.not_equal,
-    np.less: ops.less,
-    np.less_equal: ops.less_equal,
-    np.greater: ops.greater,
-    np.greater_equal: ops.greater_equal,
-}
-_OURS = {"absolute": "abs", "negative": "neg", "array": "tensor", "asarray": "tensor"}
-
-
-def _refuse(theirs: str, name: str) -> None:
-    name = _OURS.get(name, name)
-    advice = f"use tinygrad_bn.{name}" if name in ops.__all__ or name in __all__ else ""
-    raise TypeError(
-        f"{theirs} was called on a Tensor, which would leave the graph: "
-        f"{advice + ', or ' if advice else ''}call detach().numpy() first"
-    )
-
-
-@_method
-def item(self) -> float | int | bool:
-    """The only element, as a Python number. On a GPU this waits for it."""
-    if self.size != 1:
-        raise ValueError(f"item: wants one element, got {describe(self.data)}")
-    return self.data.item()
-
-
-@_method
-def tolist(self) -> Any:
-    """The elements as nested Python lists."""
-    return self.data.tolist()
-
-
-for _kind in (float, int, bool):
-    setattr(Tensor, f"__{_kind.__name__}__", lambda self, kind=_kind: kind(self.item()))
-
-
-@_method
-def __index__(self) -> int:
-    if self.dtype.kind not in "iu":
-        raise TypeError(f"an index must be an integer, got {describe(self.data)}")
-    return self.item()
-
-
-@_method
-def __format__(self, spec: str) -> str:
-    return format(self.item(), spec) if spec else repr(self)
-
-
-@_method
-def __repr__(self) -> str:
-    host = backend.to_device(self.data, "cpu")
-    parts = [np.array2string(host, precision=4, separator=", ", prefix="tensor(")]
-    if self.dtype not in (backend.default_dtype, np.int64, np.bool_):
-        parts.append(f"dtype={self.dtype}")
-    if self.device != "cpu":
-        parts.append(f"device={self.device!r}")
-    if self.node is not None:
-        parts.append("requires_grad=True" if self.is_leaf else f"op={self.node.op.name}")
-    return f"tensor({', '.join(parts)})"
-
-
-@_method
-def __dlpack__(self, **options: Any) -> Any:
-    if self.requires_grad:
-        raise BufferError("a Tensor that requires a gradient: export its detach()")
-    return self.data.__dlpack__(**options)
-
-
-@_method
-def __dlpack_device__(self) -> tuple[int, int]:
-    return self.data.__dlpack_device__()
-
-
-# --- Copies -------------------------------------------------------------------------------------
-
-
-def _copy(self: Tensor, array: Any) -> Tensor:
-    if not self.is_leaf:
-        raise RuntimeError("only a leaf can be copied, not the result of an op; copy its detach()")
-    copy = type(self).__new__(type(self))
-    copy.data, copy.index, copy.name = array, 0, self.name
-    copy.node = new_leaf(array) if self.requires_grad else None
-    return copy
-
-
-@_method
-def __copy__(self) -> Tensor:
-    return _copy(self, self.data)
-
-
-@_method
-def __deepcopy__(self, memo: dict) -> Tensor:
-    copy = _copy(self, self.data.copy())
-    if self.grad is not None:
-        copy.grad = at_place(self.grad.data.copy())
-    memo[id(self)] = copy
-    return copy
-
-
-@_method
-def __reduce_ex__(self, protocol: int) -> Any:
-    raise TypeError(
-        "a Tensor is not pickled, for a pickle can run code when it is read; save a module's "
-        "state_dict(), or tensor.numpy(), in a format for arrays (numpy.savez, safetensors)"
-    )
-
-
-# --- Creation -----------------------------------------------------------------------------------
-
-
-def tensor(
-    data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
-) -> Tensor:
-    """A Tensor with a copy of `data`: a number, nested lists, an array, a Tensor.
-
-    Python floats become float32, integers int64; arrays keep their dtype. It is made on `device`;
-    without one, a CuPy array stays where it is, and all else goes to the default device.
-    """
-    if isinstance(data, Tensor):
-        data = data.data
-    if device is None and (not backend.is_array(data) or isinstance(data, np.ndarray)):
-        device = backend.get_default_device()
-    array = backend.as_array(data, dtype, device)
-    if array is data or backend.storage(array) is backend.storage(data):
-        array = array.copy()
-    return Tensor(array, requires_grad)
-
-
-def _fill(value: float, shape: Any, dtype: Any, device: str | None, requires_grad: bool) -> Tensor:
-    host = np.full(shape, value, backend.default_dtype if dtype is None else dtype)
-    return Tensor(
-        backend.as_array(host, device=device or backend.get_default_device()), requires_grad
-    )
-
-
-def zeros(shape, dtype=None, device=None, requires_grad=False) -> Tensor:
-    """Zeros of a shape (float32 unless `dtype` says otherwise)."""
-    return _fill(0, shape, dtype, device, requires_grad)
-
-
-def ones(shape, dtype=None, device=None, requires_grad=False) -> Tensor:
-    """Ones of a shape."""
-    return _fill(1, shape, dtype, device, requires_grad)
-
-
-def full(shape, value, dtype=None, device=None, requires_grad=False) -> Tensor:
-    """A shape filled with `value`."""
-    return _fill(value, shape, dtype, device, requires_grad)
-
-
-def zeros_like(t: Tensor) -> Tensor:
-    """Zeros with the shape, dtype and device of `t`."""
-    return zeros(t.shape, t.dtype, t.device)
-
-
-def ones_like(t: Tensor) -> Tensor:
-    """Ones with the shape, dtype and device of `t`."""
-    return ones(t.shape, t.dtype, t.device)
-
-
-def arange(start, stop=None, step=1, dtype=None, device=None) -> Tensor:
-    """start, start + step, … below stop; arange(n) counts from 0. Integers give int64."""
-    values = np.arange(start, step=step) if stop is None else np.arange(start, stop, step)
-    if dtype is None and values.dtype.kind == "f":
-        dtype = backend.default_dtype
-    return tensor(values, dtype, device)
-
-
-def randn(*shape: int, dtype=None, device=None, requires_grad=False) -> Tensor:
-    """Normal random numbers from the generator that `manual_seed` seeds."""
-    values = backend.generator().standard_normal(_integers(shape))
-    return tensor(values, dtype or backend.default_dtype, device, requires_grad)
-
-
-def rand(*shape: int, dtype=None, device=None, requires_grad=False) -> Tensor:
-    """Uniform random numbers in [0, 1) from the generator that `manual_seed` seeds."""
-    values = backend.generator().random(_integers(shape))
-    return tensor(values, dtype or backend.default_dtype, device, requires_grad)
-
-
-def from_dlpack(source: Any) -> Tensor:
-    """A Tensor that shares the memory of another library's array, on the device where it is."""
-    kind, _ = source.__dlpack_device__()
-    module = np if kind == 1 else backend.require_cupy("cuda")
-    return Tensor(module.from_dlpack(source))

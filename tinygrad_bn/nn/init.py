@@ -2,8 +2,8 @@
 
 import math
 
+from ..creation import rand, randn
 from ..graph import Tensor
-from ..tensor import rand, randn
 
 
 def uniform(shape: tuple[int, ...], bound: float) -> Tensor:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from .. import functional as F
+from ..creation import ones, tensor, zeros
 from ..recording import write
-from ..tensor import ones, tensor, zeros
 from .module import Module, Parameter
 
 

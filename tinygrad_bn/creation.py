@@ -1,0 +1,99 @@
+"""Making Tensors. They are made on the default device unless `device` says otherwise."""
+
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .graph import Tensor
+from .tensor import integers
+
+__all__ = [
+    "arange",
+    "from_dlpack",
+    "full",
+    "ones",
+    "ones_like",
+    "rand",
+    "randn",
+    "tensor",
+    "zeros",
+    "zeros_like",
+]
+
+
+def tensor(
+    data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A Tensor with a copy of `data`: a number, nested lists, an array, a Tensor.
+
+    Python floats become float32, integers int64; arrays keep their dtype. It is made on `device`;
+    without one, a CuPy array stays where it is, and all else goes to the default device.
+    """
+    if isinstance(data, Tensor):
+        data = data.data
+    if device is None and (not backend.is_array(data) or isinstance(data, np.ndarray)):
+        device = backend.get_default_device()
+    array = backend.as_array(data, dtype, device)
+    if array is data or backend.storage(array) is backend.storage(data):
+        array = array.copy()
+    return Tensor(array, requires_grad)
+
+
+def _fill(value: float, shape: Any, dtype: Any, device: str | None, requires_grad: bool) -> Tensor:
+    host = np.full(shape, value, backend.default_dtype if dtype is None else dtype)
+    return Tensor(
+        backend.as_array(host, device=device or backend.get_default_device()), requires_grad
+    )
+
+
+def zeros(shape, dtype=None, device=None, requires_grad=False) -> Tensor:
+    """Zeros of a shape (float32 unless `dtype` says otherwise)."""
+    return _fill(0, shape, dtype, device, requires_grad)
+
+
+def ones(shape, dtype=None, device=None, requires_grad=False) -> Tensor:
+    """Ones of a shape."""
+    return _fill(1, shape, dtype, device, requires_grad)
+
+
+def full(shape, value, dtype=None, device=None, requires_grad=False) -> Tensor:
+    """A shape filled with `value`."""
+    return _fill(value, shape, dtype, device, requires_grad)
+
+
+def zeros_like(t: Tensor) -> Tensor:
+    """Zeros with the shape, dtype and device of `t`."""
+    return zeros(t.shape, t.dtype, t.device)
+
+
+def ones_like(t: Tensor) -> Tensor:
+    """Ones with the shape, dtype and device of `t`."""
+    return ones(t.shape, t.dtype, t.device)
+
+
+def arange(start, stop=None, step=1, dtype=None, device=None) -> Tensor:
+    """start, start + step, … below stop; arange(n) counts from 0. Integers give int64."""
+    values = np.arange(start, step=step) if stop is None else np.arange(start, stop, step)
+    if dtype is None and values.dtype.kind == "f":
+        dtype = backend.default_dtype
+    return tensor(values, dtype, device)
+
+
+def randn(*shape: int, dtype=None, device=None, requires_grad=False) -> Tensor:
+    """Normal random numbers from the generator that `manual_seed` seeds."""
+    values = backend.generator().standard_normal(integers(shape))
+    return tensor(values, dtype or backend.default_dtype, device, requires_grad)
+
+
+def rand(*shape: int, dtype=None, device=None, requires_grad=False) -> Tensor:
+    """Uniform random numbers in [0, 1) from the generator that `manual_seed` seeds."""
+    values = backend.generator().random(integers(shape))
+    return tensor(values, dtype or backend.default_dtype, device, requires_grad)
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A Tensor that shares the memory of another library's array, on the device where it is."""
+    kind, _ = source.__dlpack_device__()
+    module = np if kind == 1 else backend.require_cupy("cuda")
+    return Tensor(module.from_dlpack(source))

@@ -1,0 +1,158 @@
+"""Where a Tensor meets the rest of Python: numbers, NumPy, other libraries, printing, copies.
+
+Nothing leaves the graph silently: what would lose a gradient raises, and names the way to do it.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from . import backend, ops
+from .graph import Tensor, at_place, describe, new_leaf
+from .tensor import method
+
+
+@method
+def numpy(self) -> np.ndarray:
+    """The array, shared and not copied, of a Tensor on the CPU that requires no gradient."""
+    if self.requires_grad:
+        raise RuntimeError("a Tensor that requires a gradient: call detach() first, then numpy()")
+    if self.device != "cpu":
+        raise RuntimeError(f"a Tensor on {self.device}: call cpu() first, then numpy()")
+    return self.data
+
+
+@method
+def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    array = self.numpy()
+    return np.array(array, dtype=dtype, copy=copy)
+
+
+@method
+def __array_ufunc__(self, ufunc, method, *inputs, **options):
+    # An operator with a NumPy array on the left arrives here, and is ours.
+    ours = _UFUNCS.get(ufunc)
+    if ours is not None and method == "__call__" and not options:
+        return ours(*inputs)
+    return _refuse(f"numpy.{ufunc.__name__}", ufunc.__name__)
+
+
+@method
+def __array_function__(self, function, types, args, options):
+    return _refuse(f"{function.__module__}.{function.__name__}", function.__name__)
+
+
+_UFUNCS = {
+    np.add: ops.add,
+    np.subtract: ops.sub,
+    np.multiply: ops.mul,
+    np.true_divide: ops.div,
+    np.power: ops.pow,
+    np.matmul: ops.matmul,
+    np.equal: ops.equal,
+    np.not_equal: ops.not_equal,
+    np.less: ops.less,
+    np.less_equal: ops.less_equal,
+    np.greater: ops.greater,
+    np.greater_equal: ops.greater_equal,
+}
+_CREATION = ("tensor", "zeros_like", "ones_like")
+_OURS = {"absolute": "abs", "negative": "neg", "array": "tensor", "asarray": "tensor"}
+
+
+def _refuse(theirs: str, name: str) -> None:
+    name = _OURS.get(name, name)
+    advice = f"use tinygrad_bn.{name}" if name in ops.__all__ or name in _CREATION else ""
+    raise TypeError(
+        f"{theirs} was called on a Tensor, which would leave the graph: "
+        f"{advice + ', or ' if advice else ''}call detach().numpy() first"
+    )
+
+
+@method
+def item(self) -> float | int | bool:
+    """The only element, as a Python number. On a GPU this waits for it."""
+    if self.size != 1:
+        raise ValueError(f"item: wants one element, got {describe(self.data)}")
+    return self.data.item()
+
+
+@method
+def tolist(self) -> Any:
+    """The elements as nested Python lists."""
+    return self.data.tolist()
+
+
+for _kind in (float, int, bool):
+    setattr(Tensor, f"__{_kind.__name__}__", lambda self, kind=_kind: kind(self.item()))
+
+
+@method
+def __index__(self) -> int:
+    if self.dtype.kind not in "iu":
+        raise TypeError(f"an index must be an integer, got {describe(self.data)}")
+    return self.item()
+
+
+@method
+def __format__(self, spec: str) -> str:
+    return format(self.item(), spec) if spec else repr(self)
+
+
+@method
+def __repr__(self) -> str:
+    host = backend.to_device(self.data, "cpu")
+    parts = [np.array2string(host, precision=4, separator=", ", prefix="tensor(")]
+    if self.dtype not in (backend.default_dtype, np.int64, np.bool_):
+        parts.append(f"dtype={self.dtype}")
+    if self.device != "cpu":
+        parts.append(f"device={self.device!r}")
+    if self.node is not None:
+        parts.append("requires_grad=True" if self.is_leaf else f"op={self.node.op.name}")
+    return f"tensor({', '.join(parts)})"
+
+
+@method
+def __dlpack__(self, **options: Any) -> Any:
+    if self.requires_grad:
+        raise BufferError("a Tensor that requires a gradient: export its detach()")
+    return self.data.__dlpack__(**options)
+
+
+@method
+def __dlpack_device__(self) -> tuple[int, int]:
+    return self.data.__dlpack_device__()
+
+
+# --- Copies ---------------------------------------------------------------------------------------
+
+
+def _copy(self: Tensor, array: Any) -> Tensor:
+    if not self.is_leaf:
+        raise RuntimeError("only a leaf can be copied, not the result of an op; copy its detach()")
+    copy = type(self).__new__(type(self))
+    copy.data, copy.index, copy.name = array, 0, self.name
+    copy.node = new_leaf(array) if self.requires_grad else None
+    return copy
+
+
+@method
+def __copy__(self) -> Tensor:
+    return _copy(self, self.data)
+
+
+@method
+def __deepcopy__(self, memo: dict) -> Tensor:
+    copy = _copy(self, self.data.copy())
+    if self.grad is not None:
+        copy.grad = at_place(self.grad.data.copy())
+    memo[id(self)] = copy
+    return copy
+
+
+@method
+def __reduce_ex__(self, protocol: int) -> Any:
+    raise TypeError(
+        "a Tensor is not pickled, for a pickle can run code when it is read; save a module's "
+        "state_dict(), or tensor.numpy(), in a format for arrays (numpy.savez, safetensors)"
+    )
