@@ -13,12 +13,14 @@ is none).  Inside `with double.forbid("h2d", "d2h", "sync"):` such an event rais
 
 import collections
 import contextlib
+import dataclasses
 import functools
 import inspect
 import json
 import sys
 import threading
 import types
+import warnings
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -26,11 +28,27 @@ import numpy as np
 
 _SNAPSHOT = json.loads((Path(__file__).parent / "data/cupy_signatures.json").read_text())
 # Functions want a device array as their first argument, but for these: they make one ...
-_CREATE = set("arange eye full identity linspace ones random standard_normal tri zeros".split())
+_CREATE = {"arange", "eye", "full", "identity", "linspace", "ones", "tri", "zeros"}
+_CREATE |= {"random", "standard_normal"}
 # ... or answer on the host, from shapes and dtypes alone.
-_ANSWER_ON_HOST = set("can_cast isscalar may_share_memory ndim result_type shape size".split())
+_ANSWER_ON_HOST = {
+    "can_cast",
+    "isscalar",
+    "may_share_memory",
+    "ndim",
+    "result_type",
+    "shape",
+    "size",
+}
 # These make the host wait: the shape of their result depends on what is in the arrays.
-_SYNCHRONIZE = set("argwhere compress delete extract flatnonzero nonzero repeat unique".split())
+_SYNCHRONIZE = {"argwhere", "compress", "delete", "extract", "flatnonzero", "nonzero", "repeat"}
+_SYNCHRONIZE |= {"unique", "unique_all", "unique_counts", "unique_inverse", "unique_values"}
+# What CuPy does otherwise than NumPy: `casting` is refused, indices wrap around, C order comes out.
+_OTHERWISE = {
+    "astype": lambda a, dtype, order="K", *, copy=True: a.astype(dtype, order, copy=copy),
+    "take": functools.partial(np.take, mode="wrap"),
+    "where": lambda *args: np.asarray(np.where(*args), order="C") if args[1:] else np.where(*args),
+}
 _SCALARS = (bool, int, float, complex, np.generic)
 
 stats = collections.Counter()
@@ -82,16 +100,10 @@ class _Runtime(threading.local):
 _runtime = _Runtime()
 
 
+@dataclasses.dataclass
 class Device:
-    def __init__(self, device=None):
-        self.id = _runtime.getDevice() if device is None else device
-        self._outer = []
-
-    def __eq__(self, other):
-        return isinstance(other, Device) and self.id == other.id
-
-    def __repr__(self):
-        return f"<CUDA Device {self.id}>"
+    id: int = dataclasses.field(default_factory=_runtime.getDevice)
+    _outer: list = dataclasses.field(default_factory=list, repr=False, compare=False)
 
     def __enter__(self):
         self._outer.append(_runtime.getDevice())
@@ -132,8 +144,8 @@ def _wrap(result, sources=()):
         if source._memory is result:
             return source
         if np.may_share_memory(source._memory, array._memory):
-            root = source if source.base is None else source.base
-            array._device_id, array.base = source._device_id, root
+            array._device_id = source._device_id
+            array.base = source if source.base is None else source.base
     return array
 
 
@@ -147,33 +159,35 @@ def _launch(name, arrays):
     _happens("kernel", name)
 
 
-def _function(name, parameters, compute):
+def _function(name, parameters, compute, is_ufunc=False):
     """CuPy's function, method or ufunc of that name, computed by NumPy's."""
     # The snapshot holds plain parameter lists, such as "a, axis=..., *, out=...".
     signature = inspect.signature(eval(f"lambda {parameters}: None"))
-    is_ufunc = "casting" in signature.parameters and "x1" in signature.parameters
+    compute = _OTHERWISE.get(name, compute)
 
-    def check(args, arguments):
-        first = next(iter(arguments.values()), None)
-        _memory(first, in_first := [])
-        if is_ufunc:
-            for operand in args:
-                if not isinstance(operand, (ndarray, *_SCALARS)):
-                    raise TypeError(f"Unsupported type {type(operand)}")
-        elif not in_first and name not in _CREATE | _ANSWER_ON_HOST:
-            raise TypeError(f"Unsupported type {type(first)}")
-
-    def call(*args, **kwargs):
+    def bind(args, kwargs):
         try:
-            arguments = signature.bind(*args, **kwargs).arguments
+            bound = signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{name}() {error}") from None
-        check(args, arguments)
-        sources = []
-        memory_args = _memory(args, sources)
-        memory_kwargs = {key: _memory(value, sources) for key, value in kwargs.items()}
-        if name in _SYNCHRONIZE or (name == "where" and len(arguments) == 1):
+        indices = bound.arguments.get("indices")
+        if isinstance(indices, (list, np.ndarray)):  # which CuPy copies without a word
+            bound.arguments["indices"] = cupy.asarray(indices, int)
+            args, kwargs = bound.args, bound.kwargs
+        first = next(iter(bound.arguments.values()), None)
+        _memory(first, in_first := [])
+        operands = args if is_ufunc else ()
+        misfits = [x for x in operands if not isinstance(x, (ndarray, *_SCALARS))]
+        if misfits or not (is_ufunc or in_first or name in _CREATE | _ANSWER_ON_HOST):
+            raise TypeError(f"Unsupported type {type((misfits or [first])[0])}")
+        if name in _SYNCHRONIZE or (name == "where" and len(bound.arguments) == 1):
             _happens("sync", name)
+        return args, kwargs
+
+    def call(*args, **kwargs):
+        args, kwargs = bind(args, kwargs)
+        memory_args = _memory(args, sources := [])
+        memory_kwargs = {key: _memory(value, sources) for key, value in kwargs.items()}
         with np.errstate(all="ignore"):  # a GPU warns neither of overflow nor of division by zero
             result = compute(*memory_args, **memory_kwargs)
         if name in _ANSWER_ON_HOST:
@@ -192,7 +206,7 @@ def _memory_index(array, index):
     """NumPy's form of an index, and whether it gathers elements instead of giving a view."""
     parts = list(index) if isinstance(index, tuple) else [index]
     for position, part in enumerate(parts):
-        if isinstance(part, (np.ndarray, list)):
+        if isinstance(part, (list, np.ndarray)):
             _happens("h2d", "an index array from the host")
             part = np.asarray(part, None if np.size(part) else np.int32)
         parts[position] = part._memory if isinstance(part, ndarray) else part
@@ -202,13 +216,12 @@ def _memory_index(array, index):
     if any(part.dtype == bool for part in arrays):
         _happens("sync", "a boolean mask, whose true elements have to be counted")
         return tuple(parts), True
-    # Integer arrays wrap around: CuPy finds no index out of range.
-    axis = 0
+    # CuPy finds no index in an array out of range: they wrap around.
+    axis, skipped = 0, array.ndim + 1 - sum(part is not None for part in parts)
     for position, part in enumerate(parts):
         if isinstance(part, np.ndarray):
             parts[position] = part % max(array.shape[axis], 1)
-        missing = sum(other is None for other in parts) + array.ndim + 1 - len(parts)
-        axis += missing if part is Ellipsis else part is not None
+        axis += skipped if part is Ellipsis else part is not None
     return tuple(parts), bool(arrays)
 
 
@@ -229,20 +242,28 @@ def _scatter(array, index, value, ufunc=None):
         ufunc.at(array._memory, parts, memory)
 
 
+def _poisoned(memory):
+    """So that an element which nobody writes shows."""
+    poison = np.iinfo(memory.dtype).max if memory.dtype.kind in "iu" else np.nan
+    memory.fill(poison)
+    return memory
+
+
 class ndarray:
     __slots__ = ("_memory", "_device_id", "base", "__weakref__")
     __array_priority__ = 100
     __hash__ = None
 
     def __init__(self, shape, dtype=float, *, order="C"):
-        self._memory = np.empty(shape, dtype, order)
+        self._memory = _poisoned(np.empty(shape, dtype, order))
         self._device_id, self.base = _runtime.getDevice(), None
-        largest = np.iinfo(dtype).max if self.dtype.kind in "iu" else np.nan
-        self._memory.fill(largest)  # poison: an element that nobody writes shows
 
     device = property(lambda self: Device(self._device_id))
     data = property(lambda self: types.SimpleNamespace(ptr=self._memory.ctypes.data))
     T = property(lambda self: self if self.ndim < 2 else self.transpose())
+    mT = property(lambda self: self.swapaxes(-1, -2))
+    real = property(lambda self: _wrap(self._memory.real, [self]))
+    imag = property(lambda self: _wrap(self._memory.imag, [self]))
 
     @property
     def flags(self):  # there is no `writeable`
@@ -335,33 +356,163 @@ def _add_operators(symbol, name):
         return getattr(np, name)(left, right)
 
     setattr(ndarray, f"__{symbol}__", operate)
-    if symbol not in "lt le gt ge eq ne".split():
+    if symbol not in _COMPARISONS:
         setattr(ndarray, f"__r{symbol}__", lambda right, left: operate(left, right))
+    if symbol not in {*_COMPARISONS, "matmul"}:
         setattr(ndarray, f"__i{symbol}__", lambda left, right: call(left, right, left))
 
 
-for _name in "shape dtype ndim size itemsize nbytes strides".split():
-    setattr(ndarray, _name, property(lambda self, _name=_name: getattr(self._memory, _name)))
-for _pair in """lt:less le:less_equal gt:greater ge:greater_equal eq:equal ne:not_equal add:add
-    sub:subtract mul:multiply truediv:true_divide floordiv:floor_divide mod:remainder pow:power
-    matmul:matmul and:bitwise_and or:bitwise_or xor:bitwise_xor""".split():
-    _add_operators(*_pair.split(":"))
-del ndarray.__imatmul__  # CuPy has none: `x @= y` makes a new array
-for _pair in "neg:negative pos:positive abs:absolute invert:invert".split():
-    _symbol, _name = _pair.split(":")
-    setattr(ndarray, f"__{_symbol}__", lambda self, _name=_name: getattr(cupy, _name)(self))
-for _name, _convert in {
-    **{f"__{kind.__name__}__": kind for kind in (bool, int, float, complex)},
-    **{"__repr__": repr, "__str__": str, "__format__": format},
-    **{"item": np.ndarray.item, "tolist": np.ndarray.tolist, "tobytes": np.ndarray.tobytes},
+_COMPARISONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
+_COMPARISONS |= {"eq": "equal", "ne": "not_equal"}
+_ARITHMETIC = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide"}
+_ARITHMETIC |= {"floordiv": "floor_divide", "mod": "remainder", "pow": "power", "matmul": "matmul"}
+_ARITHMETIC |= {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"}
+for _symbol, _name in (_COMPARISONS | _ARITHMETIC).items():
+    _add_operators(_symbol, _name)
+for _symbol, _name in {
+    "neg": "negative",
+    "pos": "positive",
+    "abs": "abs",
+    "invert": "invert",
 }.items():
+    setattr(ndarray, f"__{_symbol}__", lambda self, _name=_name: getattr(cupy, _name)(self))
+for _name in ("shape", "dtype", "ndim", "size", "itemsize", "nbytes", "strides"):
+    setattr(ndarray, _name, property(lambda self, _name=_name: getattr(self._memory, _name)))
+for _convert in (bool, int, float, complex, repr, str, format):
+    _name = f"__{_convert.__name__}__"
     setattr(ndarray, _name, lambda self, *args, _to=_convert: _to(self.get(), *args))
-for _name in """all any argmax argmin argsort astype clip conj cumprod cumsum diagonal dot flatten max mean
-    min nonzero prod ravel repeat reshape round searchsorted sort squeeze std sum swapaxes take
-    trace transpose var view""".split():
-    _parameters = _SNAPSHOT["ndarray"]["methods"][_name]
-    setattr(ndarray, _name, _function(_name, _parameters, getattr(np.ndarray, _name)))
+for _name in ("item", "tolist", "tobytes", "tofile", "dump", "dumps"):
+    _convert = getattr(np.ndarray, _name)
+    setattr(ndarray, _name, lambda self, *args, _to=_convert: _to(self.get(), *args))
+for _name, _parameters in _SNAPSHOT["ndarray"]["methods"].items():
+    if hasattr(np.ndarray, _name) and _name not in vars(ndarray):
+        setattr(ndarray, _name, _function(_name, _parameters, getattr(np.ndarray, _name)))
 
 
-def _ufunc(name, parameters, has_at, numpy_ufunc):
-    ...
+def _ufunc(numpy_ufunc, name, parameters, has_at):
+    def at(a, indices, b=None):
+        if not has_at:
+            raise NotImplementedError(f"`{name}.at` is not supported yet")
+        _scatter(a, indices, b, numpy_ufunc)
+
+    def reduce(array, axis=0, dtype=None, out=None, keepdims=False):
+        method = {"cupy_add": "sum", "cupy_multiply": "prod"}.get(name)
+        if method is None:
+            raise NotImplementedError(f"`{name}.reduce` is not supported yet")
+        return getattr(array, method)(axis, dtype, out, keepdims)
+
+    # Whatever the order of the operands, CuPy's result is in C order.
+    call = _function(name, parameters, functools.partial(numpy_ufunc, order="C"), is_ufunc=True)
+    call.at, call.reduce = at, reduce
+    return call
+
+
+class _Module(types.ModuleType):
+    """A module of CuPy: what it is given, and the names in the snapshot."""
+
+    def __init__(self, name, **members):
+        super().__init__(name)
+        self.__spec__, self.__path__ = ModuleSpec(name, None), []
+        vars(self).update(members)
+
+    def __getattr__(self, name):
+        groups = _SNAPSHOT["modules"].get(self.__name__, {})
+        if not any(name in group for group in groups.values()):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        numpys = getattr({"cupy": np, "cupy.linalg": np.linalg}.get(self.__name__), name, None)
+        if name in groups["from_numpy"]:
+            value = numpys
+        elif name in groups["ufuncs"] and numpys is not None:
+            value = _ufunc(numpys, **groups["ufuncs"][name])
+        elif name in groups["functions"] and numpys is not None:
+            value = _function(name, groups["functions"][name], numpys)
+        else:
+
+            def value(*args, **kwargs):
+                raise NotImplementedError(f"the double of CuPy lacks {self.__name__}.{name}")
+
+        setattr(self, name, value)
+        return value
+
+
+class _CuPy(_Module):
+    def array(self, obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
+        sources, order = [], order or "K"
+        if isinstance(obj, np.ndarray):
+            memory = np.array(obj, dtype, order="A" if order == "K" else order, ndmin=ndmin)
+        else:
+            memory = _memory(obj, sources)
+            here = isinstance(obj, ndarray) and obj._device_id == _runtime.getDevice()
+            memory = np.array(memory, dtype, copy=copy if here else True, order=order, ndmin=ndmin)
+        array = _wrap(memory, sources)
+        if not sources and array.ndim:
+            _happens("h2d", "array() of host data")
+        elif array is not obj:
+            _happens("kernel", "array()")
+        return array
+
+    def asarray(self, a, dtype=None, order=None, *, copy=None, blocking=False):
+        return self.array(a, dtype, copy, order, blocking=blocking)
+
+    def empty(self, shape, dtype=float, order="C"):
+        return ndarray(shape, dtype, order=order)
+
+    def empty_like(self, prototype, dtype=None, order="K", subok=None, shape=None):
+        return _wrap(_poisoned(np.empty_like(prototype._memory, dtype, order, shape=shape)))
+
+    def asnumpy(self, a, stream=None, order="C", out=None, *, blocking=True):
+        on_device = isinstance(a, ndarray)
+        return a.get(stream, order, out, blocking) if on_device else np.asarray(a, order=order)
+
+    def get_array_module(self, *args):
+        return self if any(isinstance(value, ndarray) for value in args) else np
+
+    def from_dlpack(self, array, *, device=None, copy=None):
+        kind, device_id = array.__dlpack_device__()
+        if kind != 2:
+            raise TypeError("CPU arrays cannot be directly imported to CuPy.")
+        with Device(device_id):
+            return _wrap(array.__dlpack__(stream=1).exported._memory)
+
+
+class Generator:
+    def __init__(self, bit_generator):
+        host, parameters = np.random.Generator(bit_generator), "size=..., dtype=..., out=..."
+        self.random = _function("random", parameters, host.random)
+        self.standard_normal = _function("standard_normal", parameters, host.standard_normal)
+
+
+def _scatter_add(a, slices, value):
+    warnings.warn("`ndarray.scatter_add` is deprecated", DeprecationWarning, stacklevel=2)
+    cupy.add.at(a, slices, value)
+
+
+cupy = _CuPy("cupy", __version__=_SNAPSHOT["cupy_version"], ndarray=ndarray)
+cupy.linalg = _Module("cupy.linalg")
+cupy.random = _Module("cupy.random", Generator=Generator)
+cupy.random.default_rng = lambda seed=None: Generator(np.random.Philox(seed))
+cupy.cuda = _Module("cupy.cuda", Device=Device, runtime=_runtime)
+cupy.cuda.is_available = cupy.is_available = lambda: _runtime.count > 0
+_MODULES = {module.__name__: module for module in (cupy, cupy.linalg, cupy.random, cupy.cuda)}
+_MODULES["cupyx"] = _Module("cupyx", scatter_add=_scatter_add)
+_replaced = {}
+
+
+def install(devices=2):
+    """Puts the double into sys.modules, as the CuPy of a machine with so many GPUs."""
+    uninstall()
+    for name in [name for name in sys.modules if name.split(".")[0] in ("cupy", "cupyx")]:
+        _replaced[name] = sys.modules.pop(name)
+    sys.modules.update(_MODULES)
+    _Runtime.count, _runtime.current = devices, 0
+    stats.clear()
+    return cupy
+
+
+def uninstall():
+    """Restores what `install` found."""
+    if sys.modules.get("cupy") is cupy:
+        for name in _MODULES:
+            del sys.modules[name]
+        sys.modules.update(_replaced)
+        _replaced.clear()

@@ -129,7 +129,7 @@ def held_bytes(outputs: Sequence[Tensor], inputs: Sequence[Tensor] = ()) -> int:
 @dataclass(frozen=True)
 class Comparison:
     """What `compare` found; `str()` of it is a table. `differences[k]` is of order k: 0 the values,
-    k the k-th gradients; max-norm, relative to the first function."""
+    k the k-th gradients; the largest, relative to the largest value of the first function."""
 
     differences: tuple[float, ...]
     ops: tuple[int, int]
@@ -169,7 +169,7 @@ def compare(
     ops = tuple(len(graph_nodes(v)) for v in values)
     held = tuple(held_bytes(v, inputs) for v in values)
     chains = [_gradient_chain(f, inputs, order) for f in functions]
-    differences = tuple(max(map(_difference, a, b)) for a, b in zip(*chains))
+    differences = tuple(map(_difference, *chains))
     times = ([], [])
     for _ in range(repeat):
         for function, seconds in zip(functions, times):
@@ -205,9 +205,13 @@ def _gradient_chain(function: Callable, inputs: Sequence[Tensor], order: int) ->
     return chain
 
 
-def _difference(a: np.ndarray, b: np.ndarray) -> float:
-    """max |a − b| / max |a|, of two arrays of one shape (absolute where a is 0)."""
-    if a.shape != b.shape:
-        raise ValueError(f"the functions return shapes {a.shape} and {b.shape}")
-    scale = float(np.abs(a).max(initial=0.0))
-    return float(np.abs(a - b).max(initial=0.0)) / (scale or 1.0)
+def _difference(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
+    """The largest |a − b| over the largest |a|, of two lists of arrays of the same shapes.
+
+    One scale for all: a gradient that vanishes but for rounding has none of its own.
+    """
+    shapes = [[a.shape for a in arrays] for arrays in (ours, theirs)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"the functions return shapes {shapes[0]} and {shapes[1]}")
+    largest = max(np.abs(a).max(initial=0.0) for a in ours)
+    return float(max(np.abs(a - b).max(initial=0.0) for a, b in zip(ours, theirs)) / (largest or 1))
