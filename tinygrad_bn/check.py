@@ -194,9 +194,9 @@ def _gradient_chain(function: Callable, inputs: Sequence[Tensor], order: int) ->
             c = random.standard_normal(t.shape).astype(t.dtype)
             if t.requires_grad:
                 total = total + sum_(t * to_device(c, t.device))
-        if not isinstance(total, Tensor):
-            break  # no dependence on the inputs is left
-        found = grad(total, wanted, create_graph=k < order - 1, allow_unused=True)
+        found = [None] * len(wanted)  # no dependence on the inputs is left, unless …
+        if isinstance(total, Tensor):
+            found = grad(total, wanted, create_graph=k < order - 1, allow_unused=True)
         current = [
             at_place(array_module((x.data,)).zeros_like(x.data)) if g is None else g
             for g, x in zip(found, wanted)

@@ -1,0 +1,65 @@
+"""The checkers: they pass what is right, and name what is wrong."""
+
+import numpy as np
+import pytest
+from helpers import leaf
+
+import tinygrad_bn as tg
+from tinygrad_bn.check import compare, gradcheck, gradgradcheck, held_bytes
+
+
+@tg.op("wrong", lambda g, _out, x: g * x)
+def half_a_square(xp, x):
+    return x * x
+
+
+def test_a_wrong_gradient_is_named_with_both_numbers():
+    with pytest.raises(
+        AssertionError,
+        match=r"output 0, element 0, by inputs\[0\]\[0\]: the gradient is 2, the .* quotient 4",
+    ):
+        gradcheck(half_a_square, [leaf(np.array([2.0, 3.0]))])
+
+
+def test_a_constant_in_a_rule_passes_the_first_order_and_fails_the_second():
+    @tg.op("constant", lambda g, _out, x: g * 2.0 * (x.data if isinstance(x, tg.Tensor) else x))
+    def square(xp, x):
+        return x * x
+
+    x = leaf(np.array([2.0, 3.0]))
+    assert gradcheck(square, [x])
+    with pytest.raises(AssertionError, match="difference quotient"):
+        gradgradcheck(square, [x])
+
+
+def test_several_inputs_outputs_and_constants():
+    def function(x, c, y):
+        return x * c + y, (x * y).sum(), tg.argmax(x)
+
+    inputs = [leaf(np.array([1.0, 2.0])), tg.tensor([3.0, 4.0]), leaf(np.array(0.5))]
+    assert gradcheck(function, inputs)
+    assert gradgradcheck(function, inputs)
+
+
+def test_the_checkers_want_float64_inputs_that_require_a_gradient():
+    with pytest.raises(ValueError, match="inputs: got none"):
+        gradcheck(tg.exp, [tg.ones(2)])
+    with pytest.raises(ValueError, match=r"inputs\[0\]: got float32, wants float64"):
+        gradcheck(tg.exp, [leaf(np.ones(2, np.float32))])
+    with pytest.raises(ValueError, match="inputs: got none"):
+        compare(tg.exp, tg.exp, tg.ones(2))
+
+
+def test_held_bytes_counts_each_storage_once_and_the_callers_inputs_not_at_all():
+    x = leaf(np.ones(100))
+    assert held_bytes([x + 1.0 + 2.0]) == 0
+    y = x * x
+    assert held_bytes([y]) == 800
+    assert held_bytes([y], [x]) == 0
+    assert held_bytes([tg.exp(y) * tg.exp(y)], [x]) == 2 * 800
+
+
+def test_compare_counts_a_dependence_that_ends_too_early(capsys):
+    x = leaf(np.array([1.0, 2.0]))
+    found = compare(lambda x: x * x, lambda x: x * 2.0, x, order=2)
+    assert found.differences[2] == 1.0  # the second derivative of 2x is gone
