@@ -117,13 +117,14 @@ class Op:
         if len(args) != self.arity:
             args, kwargs = self._bind(args, kwargs)
         for arg in args:
-            if isinstance(arg, Tensor):
+            if isinstance(arg, (Tensor, list, tuple)):
                 break
         else:
             return self._compute(args, kwargs)
-        arrays, owners, indices = [], [], []
+        arrays, owners, indices, plain = [], [], [], True
         for arg in args:
             if isinstance(arg, Tensor):
+                plain = False
                 arrays.append(arg.data)
                 owners.append(arg.node)
                 indices.append(arg.index)
@@ -132,6 +133,8 @@ class Op:
                 owners.append(None)
                 indices.append(0)
         out = self._compute(arrays, kwargs)
+        if plain:
+            return out
         if not any(owners) or not (self.vjps or self.joint) or not recording.recording.get():
             return tuple(map(at_place, out)) if type(out) is tuple else at_place(out)
         return self._record(args, arrays, owners, indices, out, kwargs)
@@ -151,8 +154,8 @@ class Op:
     def _compute(self, arrays, kwargs):
         try:
             return self.forward(array_module(arrays), *arrays, **kwargs)
-        except (TypeError, ValueError, IndexError) as error:
-            kind = next(k for k in (IndexError, ValueError, TypeError) if isinstance(error, k))
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            kind = next((k for k in (IndexError, ValueError) if isinstance(error, k)), TypeError)
             raise kind(f"{self.name}({', '.join(map(describe, arrays))}): {error}") from error
 
     def _record(self, args, arrays, owners, indices, out, kwargs):

@@ -112,19 +112,22 @@ class Scalar:
         return Scalar(self.data if positive else 0, (self,), (1.0 if positive else 0.0,), "relu")
 
     @staticmethod
-    def sum(terms: Iterable["Scalar"]) -> "Scalar":
-        """The sum of Scalars as one node."""
+    def sum(terms: Iterable["Scalar | float"]) -> "Scalar":
+        """The sum of Scalars and numbers as one node."""
         terms = tuple(terms)
-        return Scalar(math.fsum([t.data for t in terms]), terms, (1.0,) * len(terms), "Σ")
+        parents = tuple([t for t in terms if isinstance(t, Scalar)])
+        return Scalar(math.fsum(map(_value, terms)), parents, (1.0,) * len(parents), "Σ")
 
     @staticmethod
-    def dot(xs: Iterable["Scalar"], ys: Iterable["Scalar"]) -> "Scalar":
-        """Σ xᵢ yᵢ as one node, for as many Scalars in `xs` as in `ys`."""
+    def dot(xs: Iterable["Scalar | float"], ys: Iterable["Scalar | float"]) -> "Scalar":
+        """Σ xᵢ yᵢ as one node, for as many Scalars or numbers in `xs` as in `ys`."""
         xs, ys = tuple(xs), tuple(ys)
         if len(xs) != len(ys):
-            raise ValueError(f"dot: got {len(xs)} and {len(ys)} Scalars, wants as many of each")
-        x, y = tuple([s.data for s in xs]), tuple([s.data for s in ys])
-        return Scalar(math.fsum([a * b for a, b in zip(x, y)]), xs + ys, y + x, "·")
+            raise ValueError(f"dot: got {len(xs)} and {len(ys)} terms, wants as many of each")
+        x, y = list(map(_value, xs)), list(map(_value, ys))
+        edges = [(a, slope) for a, slope in zip(xs + ys, y + x) if isinstance(a, Scalar)]
+        parents, local = zip(*edges) if edges else ((), ())
+        return Scalar(math.fsum([a * b for a, b in zip(x, y)]), parents, local, "·")
 
     def backward(self) -> None:
         """Add the derivative of this to `grad` of every Scalar without parents that it depends on,
@@ -145,6 +148,10 @@ class Scalar:
     # micrograd's drawing code asks for these by their old names.
     _prev = property(lambda self: set(self.parents))
     _op = property(lambda self: self.op)
+
+
+def _value(term: "Scalar | float") -> float:
+    return term.data if isinstance(term, Scalar) else term
 
 
 def _parents(node: Scalar) -> tuple:

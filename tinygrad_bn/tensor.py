@@ -159,12 +159,12 @@ def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
 
 
 def named(name: str, value: Any) -> Any:
-    """`value`, which is called `name` in pictures. An array is handed through untouched."""
-    if isinstance(value, Tensor):
+    """`value`, a Tensor or Scalar that is called `name` in pictures. An array passes untouched."""
+    if hasattr(value, "name"):
         value.name = name
-        trace = getattr(value.node, "trace", None)
-        if trace is not None:
-            trace.names[value.index] = name
+    trace = getattr(getattr(value, "node", None), "trace", None)
+    if trace is not None:
+        trace.names[value.index] = name
     return value
 
 

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..ops.reduce import reduced_axes
+
 _BLOCK = 1 << 17  # elements in a block: half a megabyte of float32
 
 
 def batch_norm(x, gamma, beta, *, axes, eps):
     """(y, μ, σ²) of `norm.fused.batch_norm_forward`."""
-    y, shape = np.empty_like(x), _shape_of_statistics(x, axes)
+    axes = reduced_axes(x.ndim, axes)
+    y, shape = np.empty_like(x), tuple([1 if i in axes else n for i, n in enumerate(x.shape)])
     mu, var = np.empty((2, math.prod(shape), 1), x.dtype)
     gamma, beta, eps = _column(gamma, shape), _column(beta, shape), x.dtype.type(eps)
     from_x, to_y = _channels_first(x, axes), _channels_first(y, axes)
@@ -36,6 +39,7 @@ def batch_norm(x, gamma, beta, *, axes, eps):
 def batch_norm_grads(gs, outs, x, gamma, beta, *, needs, axes, eps):
     """(∂ℓ/∂x, ∂ℓ/∂γ, ∂ℓ/∂β) of `norm.fused.batch_norm_grads`."""
     (g, g_mu, g_var), (_, mu, var) = gs, outs
+    axes = reduced_axes(x.ndim, axes)
     dx, shape, eps = np.empty_like(x) if needs[0] else None, mu.shape, x.dtype.type(eps)
     gamma, mu, var, g_mu, g_var = (_column(v, shape) for v in (gamma, mu, var, g_mu, g_var))
     dgamma, dbeta = np.empty((2, len(mu), 1), x.dtype)
@@ -68,10 +72,6 @@ def batch_norm_grads(gs, outs, x, gamma, beta, *, needs, axes, eps):
     return (dx, None, None) if g is None else (dx, dgamma.reshape(shape), dbeta.reshape(shape))
 
 
-def _shape_of_statistics(x: np.ndarray, axes: tuple) -> tuple:
-    return tuple([1 if i in axes else n for i, n in enumerate(x.shape)])
-
-
 def _channels_first(array: np.ndarray, axes: tuple) -> np.ndarray:
     """A view whose last axes are `axes`: what stands before them has statistics of its own."""
     kept = [i for i in range(array.ndim) if i not in axes]
@@ -101,6 +101,6 @@ def _column(values, shape: tuple):
     """γ, β or statistics (None: none) as a column beside the rows."""
     if values is None:
         return None
-    if values.size != math.prod(shape):
+    if np.size(values) != math.prod(shape):
         values = np.broadcast_to(values, shape)
-    return values.reshape(-1, 1)  # axes of length 1 are all that `shape` can add
+    return np.reshape(values, (-1, 1))  # axes of length 1 are all that `shape` can add

@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+# In which a mean or variance is computed. (What is not here, NumPy chooses.)
+_WIDER = {np.dtype(np.float16): np.float32, np.dtype(np.float32): np.float64}
+
+
 def reduced_axes(ndim, axis):
     """The axes that a reduction of an `ndim`-dimensional array removes, not negative."""
     if axis is None:
@@ -67,10 +71,8 @@ def sum(xp, x, *, axis=None, keepdims=False):
 )
 def mean(xp, x, *, axis=None, keepdims=False):
     """The mean, summed in twice the precision of x: statistics of a million values need it."""
-    if x.dtype.kind != "f":
-        return xp.mean(x, axis=axis, keepdims=keepdims)
-    wide = np.float32 if x.dtype == np.float16 else np.float64
-    return xp.mean(x, axis=axis, keepdims=keepdims, dtype=wide).astype(x.dtype, copy=False)
+    mean = xp.mean(x, axis=axis, keepdims=keepdims, dtype=_WIDER.get(x.dtype))
+    return mean.astype(x.dtype, copy=False) if x.dtype.kind == "f" else mean
 
 
 def _var_grad(g, _out, x, axis=None, correction=0, keepdims=False):
@@ -82,7 +84,9 @@ def _var_grad(g, _out, x, axis=None, correction=0, keepdims=False):
 @op("var", _var_grad)
 def var(xp, x, *, axis=None, correction=0, keepdims=False):
     """The variance, Σ(x − mean)² / (n − correction): biased unless correction=1."""
-    return xp.var(x, axis=axis, ddof=correction, keepdims=keepdims)
+    options = {"axis": axis, "ddof": correction, "keepdims": keepdims}
+    var = xp.var(x, dtype=_WIDER.get(x.dtype), **options)
+    return var.astype(x.dtype, copy=False) if x.dtype.kind == "f" else var
 
 
 def _extreme_grad(g, out, x, axis=None, keepdims=False):

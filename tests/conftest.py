@@ -1,0 +1,47 @@
+"""How the tests run: on which device, and with how many examples of Hypothesis."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+import tinygrad_bn as tg
+
+settings.register_profile("local", deadline=None, max_examples=50)
+settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device",
+        choices=("cpu", "double"),
+        default="cpu",
+        help="where Tensors are made: on the CPU, or on the test double of CuPy",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--device") == "double":
+        import double
+
+        double.install()
+        tg.set_default_device("cuda")
+
+
+@pytest.fixture
+def cpu_only(request):
+    """For a claim about NumPy arrays; the test is skipped on another device."""
+    device = request.config.getoption("--device")
+    if device != "cpu":
+        pytest.skip(f"about NumPy arrays on the CPU; this run is on the {device}")
+
+
+@pytest.fixture
+def double_only(request):
+    """For a claim about two devices; gives the module of the test double."""
+    if request.config.getoption("--device") != "double":
+        pytest.skip("about a second device; run with --device=double")
+    import double
+
+    return double
