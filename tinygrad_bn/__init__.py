@@ -3,6 +3,7 @@
 from . import check, functional, interop, nn, optim
 from .backend import device, get_default_device, manual_seed, set_default_device
 from .creation import *
+from .diagram import draw
 from .engine import grad, toposort
 from .graph import Op, Tensor, op
 from .ops import *

@@ -227,6 +227,10 @@ class Op:
                 a if a is None or owner is None else at_place(a, owner, i)
                 for a, owner, i in zip(arguments, node.owners, node.indices)
             ]
+            if node.trace is not None:
+                for tensor, name in zip(arguments, node.trace.input_names):
+                    if isinstance(tensor, Tensor):
+                        tensor.name = name
             if outputs is not None:
                 outputs = [o if o is None else at_place(o, node, i) for i, o in enumerate(outputs)]
         # An argument that was not kept is seen as its shape and dtype; without `likes` g has both.

@@ -74,6 +74,8 @@ class Module:
             mine[name] = value
             if isinstance(value, Module):
                 value.__dict__["_name"] = name
+            elif isinstance(value, Parameter) and value.name is None:
+                value.name = name
             return
         object.__setattr__(self, name, value)
 

@@ -1,0 +1,91 @@
+"""Names and numbers as text, and a graph as a plain listing.
+
+Names are data: whatever a user calls a Tensor is shown as text and never read as markup.
+"""
+
+import unicodedata
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from .record import Graph, Output
+
+_LISTED = 8  # elements of an array that are shown one by one
+_NAME_LENGTH = 40
+_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, line separators
+# Characters that turn the direction of the text after them, beyond the end of the name.
+_TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
+def clean(name: str) -> str:
+    """A name as at most 40 characters that are fit for a line of text and for XML.
+
+    >>> clean("a\\x00\\nb")
+    'ab'
+    """
+    kept = "".join([c for c in name if _is_text(c)])
+    return kept if len(kept) <= _NAME_LENGTH else kept[: _NAME_LENGTH - 1] + "…"
+
+
+def _is_text(character: str) -> bool:
+    return (
+        unicodedata.category(character) not in _CONTROLS
+        and unicodedata.bidirectional(character) not in _TURNING
+        and ord(character) & 0xFFFE != 0xFFFE  # no characters, and forbidden in XML
+    )
+
+
+def number(value: Any) -> str:
+    """A number with four significant digits.
+
+    >>> number(-0.8), number(1234.56), number(-0.0)
+    ('−0.8', '1235', '0')
+    """
+    return f"{value + 0:.4g}".replace("-", "−")
+
+
+def summary(value: Any) -> str:
+    """Up to 8 elements one by one, more as their mean ± standard deviation.
+
+    >>> summary(np.array([[0.5], [3.5]])), summary(np.arange(100.0))
+    ('0.5, 3.5', 'mean 49.5 ± 28.87')
+    """
+    array = np.asarray(value)
+    if array.size == 0:
+        return "empty"
+    if array.size <= _LISTED:
+        return ", ".join(map(number, array.ravel().tolist()))
+    with np.errstate(all="ignore"):  # inf and NaN are shown, they are no reason to warn
+        wide = array.astype(np.float64)
+        return f"mean {number(wide.mean())} ± {number(wide.std())}"
+
+
+def listing(graph: Graph) -> str:
+    """The graph as lines of text, one a node: number, op (of which nodes), name and numbers.
+
+    A node of several outputs has a line for each; "3.1" is output number 1 of node 3.
+    """
+    arguments = defaultdict(list)
+    for edge in graph.edges:
+        several = len(graph.nodes[edge.start].outputs) > 1
+        arguments[edge.end].append(f"{edge.start}.{edge.output}" if several else f"{edge.start}")
+    lines = []
+    for node in graph.nodes:
+        what = f"{clean(node.label)}({', '.join(arguments[node.id])})"
+        what = what if node.kind == "op" else node.kind
+        where = [f"in {clean(node.scope)}"] if node.scope else []
+        where += [f"at {clean(node.source)}"] if node.source else []
+        if len(node.outputs) == 1:
+            lines.append("  ".join([f"{node.id}", what, *_facts(node.outputs[0]), *where]))
+        else:
+            lines.append("  ".join([f"{node.id}", what, *where]))
+            lines += ["  ".join([f"{node.id}.{o.index}", *_facts(o)]) for o in node.outputs]
+    return "\n".join([*lines, *graph.notes])
+
+
+def _facts(output: Output) -> list[str]:
+    facts = [clean(output.name)] if output.name else []
+    facts += [f"{output.shape}"] if output.shape is not None else []
+    facts += [f"▸ {summary(output.value)}"] if output.value is not None else []
+    return facts + ([f"◂ {summary(output.gradient)}"] if output.gradient is not None else [])

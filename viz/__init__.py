@@ -1,0 +1,1 @@
+"""Programs that draw the pictures in `viz/gallery`: `python -m viz` runs them all."""
