@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
