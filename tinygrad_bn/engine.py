@@ -131,6 +131,9 @@ def _run_hooks(node: Node | Leaf, g: Any) -> Any:
             seen = g if isinstance(g, Tensor) else at_place(g)
             answer = hook(seen)
             if answer is not None:
+                if not isinstance(answer, Tensor) or answer.shape != g.shape:
+                    raise ValueError(f"a hook returned {describe(answer)}, wants {describe(g)}")
+                answer = answer if answer.dtype == g.dtype else astype(answer, dtype=g.dtype)
                 g = answer if isinstance(g, Tensor) else answer.data
         return g
 

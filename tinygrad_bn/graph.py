@@ -99,7 +99,8 @@ class Op:
 
     def __init__(self, forward: Callable, label: str, vjps, joint, outputs, variadic: bool) -> None:
         self.forward, self.label, self.vjps, self.joint = forward, label, vjps, joint
-        self.name, self.__doc__, self.variadic = forward.__name__, forward.__doc__, variadic
+        self.name, self.__doc__ = forward.__name__.lstrip("_"), forward.__doc__
+        self.variadic = variadic
         self.__name__, self.__module__ = forward.__name__, forward.__module__
         self.__wrapped__ = forward
         parameters = list(inspect.signature(forward).parameters.values())[1:]
@@ -186,13 +187,14 @@ class Op:
         if scopes is not None:
             names = tuple([getattr(a, "name", None) for a in args])
             node.trace = Trace(tuple(arrays), names, outs, scopes)
-        for o in outs:
-            if type(o) is np.ndarray and all([o is not a for a in arrays]):
-                o.setflags(False)  # rules may read it: nobody writes into it
         # A result that is not floating point (of astype, say) is where gradients end.
         results = [
             at_place(o, node if o.dtype.kind == "f" else None, i) for i, o in enumerate(outs)
         ]
+        for result in results:
+            o = result.data
+            if type(o) is np.ndarray and all([o is not a for a in arrays]):
+                o.setflags(False)  # rules may read it: nobody writes into it
         return tuple(results) if node.many else results[0]
 
     def _plan(self, needs: tuple) -> tuple:
@@ -240,7 +242,13 @@ class Op:
             arguments = [like if a is None else a for a, like in zip(arguments, likes)]
         out = outputs if node.many or outputs is None else outputs[0]
         if self.joint:
-            return self.joint(g, out, *arguments, needs=needs, **node.kwargs)
+            gradients = self.joint(g, out, *arguments, needs=needs, **node.kwargs)
+            if len(gradients) != len(needs):
+                raise RuntimeError(
+                    f"{self.name}: its joint rule returned {len(gradients)} gradients, "
+                    f"wants {len(needs)}, one an argument"
+                )
+            return gradients
         return [
             rule(g, out, *arguments, **node.kwargs) if need and rule else None
             for rule, need in zip(self.vjps, needs)
@@ -282,6 +290,8 @@ def op(label: str, *vjps, joint=None, outputs=None, variadic=False) -> Callable[
 
 def describe(value: Any) -> str:
     """An argument in an error message: dtype, shape and device of an array."""
+    if isinstance(value, Tensor):
+        value = value.data
     if not hasattr(value, "shape"):
         return f"{value!r:.40}"
     device = device_of(value)

@@ -89,8 +89,8 @@ def grad(self) -> Tensor | None:
 @grad.setter
 def grad(self, value: Tensor | None) -> None:
     if value is None:
-        if self.node is not None and self.node.grads is not None:
-            self.node.grads.pop(self.index, None)
+        if self.grad is not None:
+            self.node.grads[self.index] = None
     elif not isinstance(value, Tensor) or self.node is None or self.node.owners:
         raise TypeError(
             f"grad: got {type(value).__name__}, wants None, or a Tensor at a leaf that requires "
@@ -217,7 +217,7 @@ Tensor.__hash__ = object.__hash__  # by identity, though == compares elementwise
 
 @method
 def __getitem__(self, index: Any) -> Tensor:
-    return ops.getitem(self, index=ops.array_index(self, index))
+    return ops.getitem(self, index)
 
 
 @method

@@ -1,5 +1,7 @@
 """Matrix products."""
 
+import math
+
 from ..graph import op
 from .elementwise import mul
 from .reduce import sum
@@ -35,7 +37,7 @@ def matmul(xp, x, y):
 
 def _rows(x):
     """(…, n) as a matrix (rows, n)."""
-    return x if len(x.shape) == 2 else reshape(x, shape=(-1, x.shape[-1]))
+    return reshape(x, shape=(math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 @op(

@@ -33,9 +33,9 @@ _WIDER = {np.dtype(np.float16): np.float32, np.dtype(np.float32): np.float64}
 
 def reduced_axes(ndim, axis):
     """The axes that a reduction of an `ndim`-dimensional array removes, not negative."""
-    if axis is None:
+    if axis is None or ndim == 0:  # a number has no axis, though NumPy lets one ask for -1
         return tuple(range(ndim))
-    return tuple([a % ndim if ndim else a for a in (axis if isinstance(axis, tuple) else (axis,))])
+    return tuple([a % ndim for a in (axis if isinstance(axis, tuple) else (axis,))])
 
 
 def _kept(shape, axis):
@@ -122,7 +122,9 @@ def logsumexp(xp, x, *, axis=None, keepdims=False):
     """log Σ exp(x), without overflow."""
     top = xp.max(x, axis=axis, keepdims=True)
     shift = xp.where(xp.isfinite(top), top, 0)
-    out = xp.log(sum(exp(x - shift), axis=axis, keepdims=True)) + shift
+    total = sum(exp(x - shift), axis=axis, keepdims=True)
+    with np.errstate(divide="ignore"):  # the log of a sum of nothing is -inf
+        out = xp.log(total) + shift
     return out if keepdims else xp.squeeze(out, axis=reduced_axes(len(x.shape), axis))
 
 

@@ -1,6 +1,7 @@
 """Ops that move values and change none: shape, order, joining, splitting."""
 
 import itertools
+import math
 
 from ..engine import astype, broadcast_to, sum_to
 from ..graph import op
@@ -60,19 +61,18 @@ def swapaxes(xp, x, *, axis1, axis2):
 
 
 def _concatenate_grads(g, _out, *_arrays, needs, axis=0):
-    gradients, start = [], 0
-    for array, needed in zip(_arrays, needs, strict=True):
-        stop = start + array.shape[axis]
-        window = [slice(None)] * len(array.shape)
-        window[axis] = slice(start, stop)
-        gradients.append(getitem(g, index=tuple(window)) if needed else None)
-        start = stop
-    return gradients
+    lengths = [math.prod(a.shape) if axis is None else a.shape[axis] for a in _arrays]
+    edges = itertools.accumulate(lengths, initial=0)
+    parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+    if axis is None:  # the arrays were flattened first
+        return [reshape(getitem(g, part), shape=a.shape) for a, part in zip(_arrays, parts)]
+    before = (slice(None),) * (axis % len(g.shape))
+    return [getitem(g, (*before, part)) if need else None for part, need in zip(parts, needs)]
 
 
 @op("concatenate", joint=_concatenate_grads, variadic=True)
 def concatenate(xp, *arrays, axis=0):
-    """The arrays of a list, one after the other along an axis that they have."""
+    """The arrays of a list, one after the other along an axis that they have (None: flattened)."""
     return xp.concatenate(arrays, axis=axis)
 
 
@@ -89,12 +89,10 @@ def split(x, sections, axis=0):
     [tensor([1., 2.]), tensor([3., 4.])]
     """
     length = x.shape[axis]
-    if isinstance(sections, int):
+    if hasattr(sections, "__index__"):
         if sections < 1 or length % sections:
             raise ValueError(f"split: sections: got {sections}, wants a divisor of {length}")
         sections = range(length // sections, length, length // sections)
     edges = [0, *sections, length]
     before = (slice(None),) * (axis % len(x.shape))
-    return [
-        getitem(x, index=(*before, slice(start, stop))) for start, stop in itertools.pairwise(edges)
-    ]
+    return [getitem(x, (*before, slice(start, stop))) for start, stop in itertools.pairwise(edges)]
