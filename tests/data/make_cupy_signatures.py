@@ -1,4 +1,4 @@
-"""Writes cupy_signatures.json, the names and signatures of the CuPy that is installed.
+"""Writes cupy_signatures.json: the names and signatures of the CuPy that is installed.
 
 The test double of CuPy binds every call against that file, so that it refuses what CuPy refuses
 on machines where CuPy is not installed.  CuPy can be imported without a GPU, so this needs none:
@@ -6,9 +6,10 @@ on machines where CuPy is not installed.  CuPy can be imported without a GPU, so
     python tests/data/make_cupy_signatures.py
 
 Every public name stands in the group of its kind: "functions" with their parameters (as in a
-stub: `...` for a default; null for NumPy's), "ufuncs", "classes", "constants", and
-"others" (submodules and helper objects).  "from_numpy" lists the names that are NumPy's own
-objects, such as float32 or newaxis.  "ndarray" lists the methods, and all names an array has.
+stub: `...` for a default; null for NumPy's own), "ufuncs", "classes", "constants", and "others"
+(submodules and helper objects).  "from_numpy" lists the names that are NumPy's own objects, such
+as float32 or newaxis.  "ndarray" lists the methods, the operators, and all names an array has.
+"traits" is not extracted: it was read in CuPy's source, of which it says what no signature tells.
 """
 
 import __future__
@@ -25,9 +26,50 @@ import numpy as np
 MODULES = ("cupy", "cupy.linalg", "cupy.random", "cupyx")
 TARGET = Path(__file__).with_name("cupy_signatures.json")
 
+TRAITS = {
+    # Make an array from no array.
+    "create": """arange eye full identity linspace logspace ones random standard_normal tri
+        zeros""",
+    # Answer on the host, from shapes and dtypes alone.
+    "answer_on_host": """can_cast common_type isscalar may_share_memory min_scalar_type ndim
+        result_type shape shares_memory size""",
+    # Know no axis of a 0-d array, where NumPy lets 0 and -1 pass.
+    "reduce": "all amax amin any argmax argmin max mean min prod std sum var",
+    # Give a view of their argument where they can, and launch no kernel for it.
+    "view": """array_split ascontiguousarray atleast_1d atleast_2d atleast_3d broadcast_arrays
+        broadcast_to diagonal dsplit expand_dims flip fliplr flipud hsplit imag matrix_transpose
+        moveaxis permute_dims ravel real reshape rollaxis rot90 split squeeze swapaxes transpose
+        view vsplit""",
+    # Make the host wait, because the shape of the result depends on what is in the arrays.
+    "synchronize": """argwhere bincount compress delete extract flatnonzero intersect1d nonzero
+        setdiff1d setxor1d union1d unique unique_all unique_counts unique_inverse unique_values""",
+}
+UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
+BINARY = {
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "eq": "equal",
+    "ne": "not_equal",
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "matmul": "matmul",
+    "truediv": "true_divide",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "power",
+    "lshift": "left_shift",
+    "rshift": "right_shift",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+}
+
 
 def parameters_from_signature(function):
-    """`a, axis=...` for a Python function; None where it has no signature to inspect."""
+    """`a, axis=...` for a Python function."""
     try:
         signature = inspect.signature(function)
     except ValueError:
@@ -44,9 +86,7 @@ def parameters_from_signature(function):
 
 def parameters_from_docstring(function):
     """The same for a Cython function, whose docstring begins with its C signature."""
-    match = re.match(r"[\w.]+\((.*)\)(?: -> \w+)?$", (function.__doc__ or "").split("\n")[0])
-    if match is None:
-        return None
+    match = re.match(r"[\w.]+\((.*)\)(?: -> \w+)?$", function.__doc__.split("\n")[0])
     parameters = []
     for declaration in filter(None, match[1].split(", ")):
         name, has_default, _ = declaration.partition("=")
@@ -98,10 +138,16 @@ def describe_ndarray():
     names = [name for name in dir(cupy.ndarray) if re.match(r"__(?!pyx)|[A-Za-z]", name)]
     public = [name for name in names if not name.startswith("_")]
     methods = [name for name in public if callable(getattr(cupy.ndarray, name))]
+    operators = {f"__{symbol}__": [ufunc, "unary"] for symbol, ufunc in UNARY.items()}
+    for symbol, ufunc in BINARY.items():
+        operators[f"__{symbol}__"] = [ufunc, "left"]
+        operators[f"__r{symbol}__"] = [ufunc, "right"]
+        operators[f"__i{symbol}__"] = [ufunc, "in_place"]
     return {
         "methods": {
             name: parameters_from_signature(getattr(cupy.ndarray, name)) for name in methods
         },
+        "operators": {name: operators[name] for name in operators if name in names},
         "names": names,
     }
 
@@ -111,6 +157,7 @@ def snapshot():
         "cupy_version": cupy.__version__,
         "modules": {path: describe_module(path) for path in MODULES},
         "ndarray": describe_ndarray(),
+        "traits": {trait: sorted(names.split()) for trait, names in TRAITS.items()},
     }
 
 
