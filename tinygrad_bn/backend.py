@@ -21,6 +21,9 @@ _process_device: str | None = None  # what set_default_device chose, for every t
 _generator = np.random.default_rng()
 
 
+_AS_IT_IS = contextlib.nullcontext()
+
+
 def _cupy() -> ModuleType | None:
     """CuPy if something has imported it; an array of CuPy's cannot exist otherwise."""
     return sys.modules.get("cupy")
@@ -59,6 +62,12 @@ def device_of(array: Any) -> str:
     return "cpu" if isinstance(array, (np.ndarray, np.generic)) else f"cuda:{array.device.id}"
 
 
+def on_device_of(array: Any) -> contextlib.AbstractContextManager:
+    """A context in which the GPU of `array` is the current one, as CuPy wants it to compute there.
+    On the CPU it does nothing."""
+    return _AS_IT_IS if device_of(array) == "cpu" else array.device
+
+
 def as_array(value: Any, dtype: Any = None, device: str | None = None) -> Any:
     """`value` as an array on `device` (None: where an array already is, else the default device).
 
@@ -89,6 +98,12 @@ def to_device(array: Any, device: str) -> Any:
         return array.get()
     with require_cupy(device).cuda.Device(int(device.removeprefix("cuda:"))):
         return _cupy().asarray(array)
+
+
+def copied(array: Any) -> Any:
+    """A copy in memory of its own, on the same device."""
+    with on_device_of(array):
+        return array_module((array,)).array(array)
 
 
 def canonical_device(device: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import array_module, as_array, device_of
+from .backend import array_module, as_array, copied, device_of, on_device_of
 from .graph import Leaf, Like, Node, Tensor, at_place, describe, op
 from .recording import set_recording, write
 
@@ -72,7 +72,7 @@ def run_backward(
 
     for output, seed in seeds:
         give(output.node, output.index, seed)
-    with set_recording(taped):
+    with set_recording(taped), on_device_of(seeds[0][0].data):
         for node in order:
             g = sums.pop(id(node), None)
             if g is None or (useful is not None and id(node) not in useful):
@@ -186,7 +186,7 @@ def _accumulate(node: Node | Leaf, index: int, g: Any) -> None:
         write(node.home, total)
         total = node.home
     elif old is None:
-        total = array_module((g,)).array(g)
+        total = copied(g)
     node.grads[index] = at_place(total)
 
 
@@ -241,7 +241,7 @@ def grad(
                 f"inputs[{k}]: no output depends on it; allow_unused=True gives None for it"
             )
         if g is not None and not create_graph:
-            g = at_place(array_module((g,)).array(g))  # a rule may return a view or an array twice
+            g = at_place(copied(g))  # a rule may return a view, or an array twice
         answers.append(g)
     return tuple(answers)
 

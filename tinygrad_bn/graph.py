@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import recording
-from .backend import array_module, as_array, device_of
+from .backend import array_module, as_array, device_of, is_array, on_device_of
 from .recording import Trace, written_since
 
 
@@ -154,7 +154,11 @@ class Op:
 
     def _compute(self, arrays, kwargs):
         try:
-            return self.forward(array_module(arrays), *arrays, **kwargs)
+            xp = array_module(arrays)
+            if xp is np:
+                return self.forward(np, *arrays, **kwargs)
+            with on_device_of(next(filter(is_array, arrays))):
+                return self.forward(xp, *arrays, **kwargs)
         except (TypeError, ValueError, IndexError, AttributeError) as error:
             kind = next((k for k in (IndexError, ValueError) if isinstance(error, k)), TypeError)
             raise kind(f"{self.name}({', '.join(map(describe, arrays))}): {error}") from error

@@ -8,9 +8,9 @@ import itertools
 import math
 from collections.abc import Iterable
 
-from .backend import array_module, device_of
+from .backend import array_module, copied, device_of, on_device_of
 from .graph import Tensor, at_place, describe
-from .recording import mark_written
+from .recording import mark_written, write
 
 __all__ = ["SGD"]
 
@@ -28,8 +28,9 @@ class Flat:
         for p in parameters:
             edges.append(edges[-1] + p.size)
         self.slices = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
-        self.data = array_module([parameters[0].data]).zeros(edges[-1], parameters[0].dtype)
-        self.grad = self.data.copy()
+        with on_device_of(parameters[0].data):
+            xp = array_module([parameters[0].data])
+            self.data, self.grad = xp.zeros((2, edges[-1]), parameters[0].dtype)
         self.views, self.homes = (
             [flat[s].reshape(p.shape) for s, p in zip(self.slices, parameters)]
             for flat in (self.data, self.grad)
@@ -47,9 +48,8 @@ class Flat:
                         f"a parameter became {describe(p.data)} after the optimizer was made for "
                         f"{describe(view)}; make the optimizer after moving the model"
                     )
-                view[...] = p.data
+                write(view, p.data)
                 p.data = view
-                mark_written(view)
             if p.node is None:
                 continue  # frozen
             p.node.home = home
@@ -57,7 +57,7 @@ class Flat:
             if grad is None:
                 continue
             if grad.data is not home:
-                home[...] = grad.data
+                write(home, grad.data)
                 p.node.grads[0] = at_place(home)
             if runs and runs[-1].stop == where.start:
                 where = slice(runs.pop().start, where.stop)
@@ -96,7 +96,7 @@ class SGD:
         self.lr, self.momentum = lr, momentum
         self.weight_decay, self.nesterov = weight_decay, nesterov
         self.flats = _flatten(params)
-        self.velocities = [flat.data * 0 if momentum else None for flat in self.flats]
+        self.velocities = [copied(flat.grad) if momentum else None for flat in self.flats]
 
     def zero_grad(self) -> None:
         """Forget all gradients (they become None, not 0)."""
@@ -106,18 +106,19 @@ class SGD:
 
     def step(self) -> None:
         """Move every parameter that has a gradient."""
-        gathered = [flat.gather() for flat in self.flats]
+        gathered = [flat.gather() for flat in self.flats]  # which may raise: before all else
         for flat, velocity, runs in zip(self.flats, self.velocities, gathered):
-            for run in runs:
-                p, g = flat.data[run], flat.grad[run]
-                if self.weight_decay:
-                    g = g + self.weight_decay * p
-                if self.momentum:
-                    v = velocity[run]
-                    v *= self.momentum
-                    v += g
-                    g = g + self.momentum * v if self.nesterov else v
-                p -= self.lr * g
+            with on_device_of(flat.data):
+                for run in runs:
+                    p, g = flat.data[run], flat.grad[run]
+                    if self.weight_decay:
+                        g = g + self.weight_decay * p
+                    if self.momentum:
+                        v = velocity[run]
+                        v *= self.momentum
+                        v += g
+                        g = g + self.momentum * v if self.nesterov else v
+                    p -= self.lr * g
             if runs:
                 mark_written(flat.data)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from .backend import storage
+from .backend import on_device_of, storage
 
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 scopes: ContextVar[tuple[str, ...] | None] = ContextVar("scopes", default=None)  # None: no tracing
@@ -99,7 +99,8 @@ now = 0
 
 def write(array: Any, value: Any) -> None:
     """`array[...] = value`, the one way in which the library changes an array that others see."""
-    array[...] = value
+    with on_device_of(array):
+        array[...] = value
     mark_written(array)
 
 

@@ -1,5 +1,6 @@
 """The running statistics: moving averages for inference, moved outside the op."""
 
+from ..backend import on_device_of
 from ..recording import write
 
 
@@ -9,7 +10,8 @@ def move(running_mean, running_var, mu, var, m, momentum) -> None:
     The average holds the unbiased variance, σ² m/(m−1), of batches of m values a channel (Ioffe &
     Szegedy 2015, Algorithm 2). `momentum` weighs the new batch: a number, or an array of one.
     """
-    mean = running_mean + momentum * (mu.reshape(-1) - running_mean)
-    variance = running_var + momentum * (var.reshape(-1) * (m / (m - 1)) - running_var)
+    with on_device_of(mu):
+        mean = running_mean + momentum * (mu.reshape(-1) - running_mean)
+        variance = running_var + momentum * (var.reshape(-1) * (m / (m - 1)) - running_var)
     write(running_mean, mean)
     write(running_var, variance)

@@ -32,10 +32,17 @@ _WIDER = {np.dtype(np.float16): np.float32, np.dtype(np.float32): np.float64}
 
 
 def reduced_axes(ndim, axis):
-    """The axes that a reduction of an `ndim`-dimensional array removes, not negative."""
-    if axis is None or ndim == 0:  # a number has no axis, though NumPy lets one ask for -1
+    """The axes that a reduction of an `ndim`-dimensional array removes, none negative.
+
+    A number has no axis, but as in NumPy one may ask for its 0 or -1.
+    """
+    if axis is None:
         return tuple(range(ndim))
-    return tuple([a % ndim for a in (axis if isinstance(axis, tuple) else (axis,))])
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    for a in axes:
+        if not -(ndim or 1) <= a < (ndim or 1):
+            raise ValueError(f"axis: got {axis}, but the array has {ndim} axes")
+    return tuple([a % ndim for a in axes]) if ndim else ()
 
 
 def _kept(shape, axis):
@@ -57,6 +64,7 @@ def _spread(values, shape, axis):
 @op("Σ", lambda g, _out, _x, axis=None, keepdims=False: _spread(g, _x.shape, axis))
 def sum(xp, x, *, axis=None, keepdims=False):
     """The sum. Integers and booleans are summed as int64, float16 in float32."""
+    axis = reduced_axes(len(x.shape), axis)
     if x.dtype.kind != "f":
         return xp.sum(x, axis=axis, keepdims=keepdims)
     total = xp.sum(x, axis=axis, keepdims=keepdims, dtype=accumulator(x.dtype))
@@ -71,6 +79,7 @@ def sum(xp, x, *, axis=None, keepdims=False):
 )
 def mean(xp, x, *, axis=None, keepdims=False):
     """The mean, summed in twice the precision of x: statistics of a million values need it."""
+    axis = reduced_axes(len(x.shape), axis)
     mean = xp.mean(x, axis=axis, keepdims=keepdims, dtype=_WIDER.get(x.dtype))
     return mean.astype(x.dtype, copy=False) if x.dtype.kind == "f" else mean
 
@@ -84,6 +93,7 @@ def _var_grad(g, _out, x, axis=None, correction=0, keepdims=False):
 @op("var", _var_grad)
 def var(xp, x, *, axis=None, correction=0, keepdims=False):
     """The variance, Σ(x − mean)² / (n − correction): biased unless correction=1."""
+    axis = reduced_axes(len(x.shape), axis)
     options = {"axis": axis, "ddof": correction, "keepdims": keepdims}
     var = xp.var(x, dtype=_WIDER.get(x.dtype), **options)
     return var.astype(x.dtype, copy=False) if x.dtype.kind == "f" else var
@@ -99,13 +109,13 @@ def _extreme_grad(g, out, x, axis=None, keepdims=False):
 @op("max", _extreme_grad)
 def max(xp, x, *, axis=None, keepdims=False):
     """The largest value; equal ones share the gradient evenly."""
-    return xp.max(x, axis=axis, keepdims=keepdims)
+    return xp.max(x, axis=reduced_axes(len(x.shape), axis), keepdims=keepdims)
 
 
 @op("min", _extreme_grad)
 def min(xp, x, *, axis=None, keepdims=False):
     """The smallest value; equal ones share the gradient evenly."""
-    return xp.min(x, axis=axis, keepdims=keepdims)
+    return xp.min(x, axis=reduced_axes(len(x.shape), axis), keepdims=keepdims)
 
 
 amax, amin = max, min  # NumPy's other names
@@ -120,12 +130,13 @@ def _logsumexp_grad(g, out, x, axis=None, keepdims=False):
 @op("logsumexp", _logsumexp_grad)
 def logsumexp(xp, x, *, axis=None, keepdims=False):
     """log Σ exp(x), without overflow."""
+    axis = reduced_axes(len(x.shape), axis)
     top = xp.max(x, axis=axis, keepdims=True)
     shift = xp.where(xp.isfinite(top), top, 0)
     total = sum(exp(x - shift), axis=axis, keepdims=True)
     with np.errstate(divide="ignore"):  # the log of a sum of nothing is -inf
         out = xp.log(total) + shift
-    return out if keepdims else xp.squeeze(out, axis=reduced_axes(len(x.shape), axis))
+    return out if keepdims else xp.squeeze(out, axis=axis)
 
 
 def _softmax_grad(g, out, _x, axis=-1):

@@ -1,0 +1,124 @@
+"""One small training loop, its progress, and the error of what it trained."""
+
+import math
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from ..backend import as_array
+from ..graph import Tensor
+from ..nn import Module
+from ..optim import SGD
+from ..recording import no_grad
+from .data import batches
+
+
+@dataclass(frozen=True)
+class History:
+    """What `fit` saw: the mean training loss of each epoch, and the epoch (counted from 1), if any,
+    whose loss was NaN or infinite. There it stopped, and that loss is not listed."""
+
+    losses: tuple[float, ...]
+    diverged_in: int | None
+
+
+def fit(
+    model: Module,
+    x: Any,
+    y: Any,
+    *,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    momentum: float = 0.0,
+    seed: int = 0,
+    progress: str | None = None,
+) -> History:
+    """Train `model` to name the classes y of x: cross entropy, SGD, batches shuffled every epoch.
+
+    x (n, …) and y (n,), arrays or Tensors, are moved to the model's device once. `seed` is that of
+    the shuffling. `progress` is the name under which progress is shown; without one all is silent.
+    No step waits for the device: the loss is read once an epoch. A loss that is no longer finite
+    ends the training.
+    """
+    device = next(model.parameters()).device
+    x, y = (as_array(v.data if isinstance(v, Tensor) else v, device=device) for v in (x, y))
+    optimizer = SGD(model.parameters(), lr=lr, momentum=momentum)
+    generator = np.random.default_rng(seed)
+    shown = None if progress is None else Progress(progress, epochs)
+    losses = []
+    model.train()
+    # A diverging run overflows on its way; it is told by its loss, not by warnings.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for epoch in range(1, epochs + 1):
+            total = 0.0
+            for inputs, targets in batches(x, y, batch_size, generator):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(Tensor(inputs)), targets)
+                loss.backward()
+                optimizer.step()
+                total = total + loss.data * len(targets)
+            mean = float(total) / len(x)
+            diverged = not math.isfinite(mean)
+            if shown:
+                shown.advance("diverged" if diverged else f"loss {mean:.4f}", last=diverged)
+            if diverged:
+                return History(tuple(losses), epoch)
+            losses.append(mean)
+    return History(tuple(losses), None)
+
+
+def error_rate(model: Module, x: Any, y: Any) -> float | None:
+    """The share of x (n, …) that the model, in evaluation mode, puts into another class than y.
+
+    None if any output is NaN or infinite: a diverged model names no class, and its error is not
+    that of guessing.
+    """
+    device = next(model.parameters()).device
+    x, y = (as_array(v.data if isinstance(v, Tensor) else v, device=device) for v in (x, y))
+    training = model.training
+    model.eval()
+    with no_grad(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        outputs = model(Tensor(x)).data
+        finite = bool(abs(outputs).max() < math.inf)  # false for NaN, too
+    model.train(training)
+    return float((outputs.argmax(1) != y).mean()) if finite else None
+
+
+class Progress:
+    """How far a long run is: a bar by tqdm if it is installed and stdout is a terminal, otherwise
+    plain lines, of which there is one every few seconds and one at the end."""
+
+    seconds_between_lines = 5.0
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total, self.done = what, total, 0
+        self._last_line = time.monotonic()
+        self._bar = _terminal_bar(what, total)
+
+    def advance(self, note: str, last: bool = False) -> None:
+        """One more of `total` is done; `note` says how it went. `last`: no more will come."""
+        self.done += 1
+        last = last or self.done == self.total
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update()
+            if last:
+                self._bar.close()
+        elif last or time.monotonic() - self._last_line >= self.seconds_between_lines:
+            self._last_line = time.monotonic()
+            print(f"{self.what}: {self.done}/{self.total}, {note}", flush=True)
+
+
+def _terminal_bar(what: str, total: int) -> Any:
+    if not sys.stdout.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=total, desc=what, file=sys.stdout, dynamic_ncols=True)
