@@ -19,6 +19,11 @@ def leaf(array):
     return tg.tensor(array, requires_grad=True)
 
 
+def vector(*values):
+    """A float64 leaf with these elements."""
+    return leaf(np.array(values))
+
+
 def on_device(array):
     """A copy of a NumPy array on the device under test."""
     return tg.tensor(array).data
@@ -44,6 +49,11 @@ def share_memory(a, b):
 def listed(answer):
     """The outputs of an op as a list."""
     return list(answer) if isinstance(answer, (list, tuple)) else [answer]
+
+
+def assert_values(got, *wanted):
+    """Exactly these elements."""
+    np.testing.assert_array_equal(host(got).ravel(), wanted)
 
 
 def assert_close(got, wanted, ulps=4, scale=0.0):

@@ -35,7 +35,7 @@ def test_every_lesson_is_listed_in_the_readme():
 
 
 @pytest.fixture
-def found(request, capsys):
+def found(request, capsys, cpu_only):
     """What `main()` of the lesson with this number returns, which is also what it prints last."""
     (path,) = (REPOSITORY / "examples").glob(f"{request.param}_*.py")
     numbers = runpy.run_path(str(path))["main"]()

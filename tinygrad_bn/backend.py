@@ -80,9 +80,9 @@ def as_array(value: Any, dtype: Any = None, device: str | None = None) -> Any:
         host = np.asarray(value)
         if dtype is None and host.dtype == np.float64 and not isinstance(value, np.generic):
             host = host.astype(default_dtype)
-        if host.dtype == object or host.dtype.kind in "USMm":
-            raise TypeError(f"data: got {type(value).__name__} {value!r:.60}, wants numbers")
         value = host
+    if value.dtype.kind not in "biufc":
+        raise TypeError(f"data: got {value.dtype} {value!r:.60}, wants numbers")
     if dtype is not None and value.dtype != np.dtype(dtype):
         value = value.astype(dtype)
     return value if device is None else to_device(value, device)

@@ -94,6 +94,6 @@ def rand(*shape: int, dtype=None, device=None, requires_grad=False) -> Tensor:
 
 def from_dlpack(source: Any) -> Tensor:
     """A Tensor that shares the memory of another library's array, on the device where it is."""
-    kind, _ = source.__dlpack_device__()
-    module = np if kind == 1 else backend.require_cupy("cuda")
+    kind, number = source.__dlpack_device__()
+    module = np if kind == 1 else backend.require_cupy(f"cuda:{number}")
     return Tensor(module.from_dlpack(source))

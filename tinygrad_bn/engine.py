@@ -155,7 +155,8 @@ def _seed(output: Tensor, gradient: Any, argument: str, taped: bool) -> Any:
                 f"{argument}: the output {describe(data)} is not a scalar, so the gradient at it "
                 "must be given"
             )
-        gradient = array_module((data,)).ones_like(data)
+        with on_device_of(data):
+            gradient = array_module((data,)).ones_like(data)
     tensor = gradient if isinstance(gradient, Tensor) else at_place(as_array(gradient))
     if tensor.data.shape != data.shape or device_of(tensor.data) != device_of(data):
         raise ValueError(f"{argument}: got {describe(tensor.data)}, wants {describe(data)}")

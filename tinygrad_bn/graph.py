@@ -5,6 +5,7 @@ rule, which is written with ops, runs at NumPy speed when it is fed arrays, and 
 when it is fed Tensors: that gives derivatives of every order. `engine.py` walks the graph back.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ class Tensor:
     of an op on such, and None for a constant. Operators and methods are added in `tensor.py`.
     """
 
-    __slots__ = ("__weakref__", "data", "index", "name", "node")
+    __slots__ = ("data", "node", "index", "name", "__weakref__")
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self.data = as_array(data)
@@ -65,7 +66,7 @@ _NUMBER = (float, int, bool)  # arguments without shape and dtype
 class Like:
     """What a gradient rule may know of an argument that was not kept."""
 
-    __slots__ = ("dtype", "shape")
+    __slots__ = ("shape", "dtype")
 
     def __init__(self, array: Any) -> None:
         self.shape, self.dtype = getattr(array, "shape", ()), getattr(array, "dtype", None)
@@ -78,17 +79,17 @@ class Node:
     """
 
     __slots__ = (
-        "arrays",  # the arguments that the rules read, None for others; None when freed
-        "grads",  # output number -> gradient, where retain_grad asks for it; else None
-        "hooks",  # output number -> functions of the gradient
-        "indices",  # which output of its owner each argument is
-        "kwargs",
-        "likes",  # shape and dtype of each argument; None if all are as the output's
-        "many",  # the number of outputs if the op returned a tuple, else 0
         "op",
-        "outputs",  # the outputs that the rules read
         "owners",  # the Node or Leaf of each argument; None for a constant
+        "indices",  # which output of its owner each argument is
+        "arrays",  # the arguments that the rules read, None for others; None when freed
+        "likes",  # shape and dtype of each argument; None if all are as the output's
+        "outputs",  # the outputs that the rules read
+        "many",  # the number of outputs if the op returned a tuple, else 0
+        "kwargs",
         "time",  # when it was recorded, on the clock of writes
+        "hooks",  # output number -> functions of the gradient
+        "grads",  # output number -> gradient, where retain_grad asks for it; else None
         "trace",
     )
     home = None  # only a Leaf has one
@@ -98,11 +99,9 @@ class Op:
     """A primitive: a forward function on arrays, and its gradient rules, written with ops."""
 
     def __init__(self, forward: Callable, label: str, vjps, joint, outputs, variadic: bool) -> None:
+        functools.update_wrapper(self, forward)
         self.forward, self.label, self.vjps, self.joint = forward, label, vjps, joint
-        self.name, self.__doc__ = forward.__name__.lstrip("_"), forward.__doc__
-        self.variadic = variadic
-        self.__name__, self.__module__ = forward.__name__, forward.__module__
-        self.__wrapped__ = forward
+        self.name, self.variadic = forward.__name__.lstrip("_"), variadic
         parameters = list(inspect.signature(forward).parameters.values())[1:]
         self.arity = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
         self.__signature__ = inspect.Signature(
@@ -146,11 +145,10 @@ class Op:
             values = self.__signature__.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
-        names = list(self.__signature__.parameters)
+        names = list(self.__signature__.parameters.items())
         if self.variadic:
-            return tuple(values.pop(names[0])), values
-        defaults = self.__signature__.parameters
-        return [values.pop(name, defaults[name].default) for name in names[: self.arity]], values
+            return tuple(values.pop(names[0][0])), values
+        return [values.pop(name, p.default) for name, p in names[: self.arity]], values
 
     def _compute(self, arrays, kwargs):
         try:
@@ -182,7 +180,7 @@ class Op:
             node.outputs = [o if k else None for o, k in zip(outs, kept)]
         shape, dtype = outs[0].shape, outs[0].dtype
         for a in arrays:
-            if type(a) not in _NUMBER and (
+            if not isinstance(a, _NUMBER) and (
                 node.many or a is None or a.shape != shape or a.dtype is not dtype
             ):
                 node.likes = [None if a is None else Like(a) for a in arrays]

@@ -33,7 +33,9 @@ def __array_ufunc__(self, ufunc, method, *inputs, **options):
     # An operator with a NumPy array on the left arrives here, and is ours.
     ours = _UFUNCS.get(ufunc)
     if ours is not None and method == "__call__" and not options:
-        return ours(*inputs)
+        # NumPy has made a 0-d array of a number on the left, which belongs to no device.
+        numbers = [x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in inputs]
+        return ours(*numbers)
     return _refuse(f"numpy.{ufunc.__name__}", ufunc.__name__)
 
 

@@ -65,7 +65,7 @@ def scope(name: str):
 class Trace:
     """What a node recorded under `tracing` knows besides: its values, their names, its origin."""
 
-    __slots__ = ("input_names", "inputs", "names", "outputs", "scope", "source")
+    __slots__ = ("inputs", "input_names", "outputs", "names", "scope", "source")
 
     def __init__(self, inputs: tuple, input_names: tuple, outputs: tuple, scope: tuple) -> None:
         self.inputs = inputs  # the arrays that went in

@@ -26,7 +26,7 @@ class Scalar:
     """A number in a graph: `parents` are the Scalars that it was computed from, `local` its
     derivatives to each of them, `op` what was done, `grad` what backward adds up."""
 
-    __slots__ = ("data", "grad", "local", "name", "op", "parents")
+    __slots__ = ("data", "grad", "parents", "local", "op", "name")
 
     def __init__(self, data: float, parents: tuple = (), local: tuple = (), op: str = "") -> None:
         if not isinstance(data, _NUMBERS):
@@ -53,7 +53,7 @@ class Scalar:
         if isinstance(other, Scalar):
             n = other.data
             out = x**n
-            return Scalar(out, (self, other), (_power_slope(x, n), out * math.log(x)), "pow")
+            return Scalar(out, (self, other), (_power_slope(x, n), out * _log(x)), "pow")
         if isinstance(other, _NUMBERS):
             return Scalar(x**other, (self,), (_power_slope(x, other),), f"^{other:g}")
         return NotImplemented
@@ -108,8 +108,8 @@ class Scalar:
 
     def relu(self):
         """max(self, 0); its derivative at 0 is 0."""
-        positive = self.data > 0
-        return Scalar(self.data if positive else 0, (self,), (1.0 if positive else 0.0,), "relu")
+        out = 0 if self.data <= 0 else self.data  # NaN stays
+        return Scalar(out, (self,), (1.0 if self.data > 0 else 0.0,), "relu")
 
     @staticmethod
     def sum(terms: Iterable["Scalar | float"]) -> "Scalar":
@@ -160,4 +160,11 @@ def _parents(node: Scalar) -> tuple:
 
 def _power_slope(x: float, n: float) -> float:
     """d(xⁿ)/dx; 0 for n = 0, also at x = 0."""
+    if x == 0 and 0 < n < 1:
+        return math.inf
     return n * x ** (n - 1) if n else 0.0
+
+
+def _log(x: float) -> float:
+    """log x in d(xⁿ)/dn; at x = 0 it counts as 0, below 0 it is NaN."""
+    return (math.log(x) if x > 0 else math.nan) if x else 0.0

@@ -228,11 +228,14 @@ class Module:
         unexpected = [key for key in state if key not in mine]
         values, wrong = {}, []
         for key in mine.keys() & state.keys():
-            value = state[key]
-            array = as_array(value.data if isinstance(value, Tensor) else value)
-            if array.shape != mine[key].shape or array.dtype.kind not in "fiub":
-                wrong.append(f"{key}: got {describe(array)}, wants {describe(mine[key].data)}")
-            values[key] = array
+            value = state[key].data if isinstance(state[key], Tensor) else state[key]
+            try:
+                values[key] = as_array(value)
+                fits = values[key].shape == mine[key].shape and values[key].dtype.kind in "fiub"
+            except TypeError:  # not numbers
+                fits = False
+            if not fits:
+                wrong.append(f"{key}: got {describe(value)}, wants {describe(mine[key].data)}")
         problems = [f"misshapen {line}" for line in sorted(wrong)]
         if strict:
             problems = [f"missing {key}" for key in missing] + [

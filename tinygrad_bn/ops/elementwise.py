@@ -137,4 +137,6 @@ def minimum(xp, x, y):
 )
 def where(xp, condition, x, y):
     """x where the condition holds, else y."""
+    if x is None or y is None:
+        raise TypeError("x, y: got None, wants arrays or numbers")
     return xp.where(condition, x, y)

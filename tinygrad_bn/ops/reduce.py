@@ -41,7 +41,7 @@ def reduced_axes(ndim, axis):
     axes = axis if isinstance(axis, tuple) else (axis,)
     for a in axes:
         if not -(ndim or 1) <= a < (ndim or 1):
-            raise ValueError(f"axis: got {axis}, but the array has {ndim} axes")
+            raise np.exceptions.AxisError(a, ndim)
     return tuple([a % ndim for a in axes]) if ndim else ()
 
 
