@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import tinygrad_bn as tg
 from tinygrad_bn import functional as F
 
 SHAPES = [(64, 64, 32, 32), (256, 1024), (100, 32)]
