@@ -69,9 +69,7 @@ def test_mse_loss_wants_one_shape():
 
 
 def test_linear_names_what_does_not_fit():
-    with pytest.raises(
-        ValueError, match=r"linear\(float32\[2, 3\].*, None\): weight"
-    ):
+    with pytest.raises(ValueError, match=r"linear\(float32\[2, 3\].*, None\): weight"):
         F.linear(tg.ones((2, 3)), tg.ones((4, 2)))
     with pytest.raises(ValueError, match="bias: wants shape"):
         F.linear(tg.ones((2, 3)), tg.ones((4, 3)), tg.ones(3))
