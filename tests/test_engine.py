@@ -139,6 +139,7 @@ def test_gradients_of_intermediate_results_and_of_the_output_itself():
     assert_values(dz, 1.0)
     assert_values(dy, 8.0)
     assert_values(dx, 32.0)
+    assert_values(tg.grad(x, x)[0], 1.0)
 
 
 def test_the_answers_come_in_the_order_of_the_inputs_also_when_one_is_there_twice():

@@ -171,6 +171,8 @@ def test_an_op_with_two_outputs_gives_none_where_no_gradient_arrives():
     for output, wanted in ((square, 6.0), (exp, np.exp(3.0)), (square + exp, 6 + np.exp(3.0))):
         assert_values(tg.grad(output, x, retain_graph=True)[0], wanted)
     assert told == [[True, False], [False, True], [True, True]]
+    (twice,) = tg.grad(square * square + exp + exp, x)  # sums at each output
+    assert_values(twice, 108.0 + 2 * np.exp(3.0))
     assert gradgradcheck(square_and_exp, [vector(0.5)], atol=1e-8, rtol=1e-7)
 
 

@@ -4,7 +4,7 @@ import weakref
 
 import numpy as np
 import pytest
-from helpers import assert_values, grid, leaf, vector
+from helpers import assert_values, grid, leaf, on_device, vector
 
 import tinygrad_bn as tg
 from tinygrad_bn import nn
@@ -168,6 +168,22 @@ def test_an_optimizers_step_between_forward_and_backward_raises():
     optimizer.zero_grad()
     (x * x).backward()  # a new forward pass is right
     assert_values(x.grad, 2 * x.item())
+
+
+def test_a_write_into_a_view_counts_for_all_that_share_its_memory():
+    shared = on_device(np.array([1.0, 2.0, 3.0]))
+    x, y = tg.Tensor(shared[:2], requires_grad=True), tg.Tensor(shared[1:], requires_grad=True)
+    square = (x * x).sum()
+    changed_in_place(y)
+    assert_values(x, 1.0, 3.0)
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        square.backward()
+    weight = vector(1.0, 2.0)
+    tg.optim.SGD([weight])  # the weight is now a view of the optimizer's array
+    square = (weight * weight).sum()
+    changed_in_place(weight)
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        square.backward()
 
 
 def test_load_state_dict_between_forward_and_backward_raises():

@@ -86,6 +86,15 @@ def test_a_hook_may_remove_itself():
     assert calls == ["once", "always", "always"]
 
 
+def test_what_a_hook_of_a_plain_pass_computes_is_not_recorded():
+    seen = []
+    x = vector(3.0)
+    x.register_hook(lambda g: seen.append((g * x).requires_grad))
+    (x * x).backward(retain_graph=True)
+    tg.grad(x * x, x, create_graph=True)
+    assert seen == [False, True]
+
+
 def test_the_hooks_of_two_outputs_are_called_for_their_own():
     x = vector(1.0)
     a, b = two(x)
@@ -218,6 +227,30 @@ def test_a_gradient_that_was_taken_out_is_not_changed_by_the_next_pass():
     (x * x).backward()
     assert_values(kept, 4.0)
     assert_values(x.grad, 8.0)
+
+
+def test_a_gradient_that_was_taken_out_stays_though_an_optimizer_has_a_place_for_the_next():
+    x = vector(2.0)
+    optimizer = tg.optim.SGD([x], lr=0.1)
+    (x * x).backward()
+    kept = x.grad
+    optimizer.zero_grad()
+    (x * x * x).backward()
+    assert_values(kept, 4.0)
+    assert_values(x.grad, 12.0)
+
+
+def test_a_pass_that_fails_changes_no_gradient():
+    def fail(g):
+        raise ZeroDivisionError
+
+    x, w = vector(2.0), vector(3.0)
+    middle = x * x
+    middle.register_hook(fail)
+    with pytest.raises(ZeroDivisionError):
+        (middle * w).backward()
+    assert x.grad is None
+    assert w.grad is None
 
 
 def test_the_gradient_in_grad_is_a_constant():

@@ -85,6 +85,10 @@ def table():
         yield from (Case(f"{op}(x, y)", shapes, 0.5) for shapes in broadcast)
     yield from (Case("where(greater(x, 1), x, y)", shapes, 0.5) for shapes in broadcast)
     yield Case("where(greater(x, 0), y, z)", ((2, 1), (3,), (4, 1, 1)))
+    for expression in ("maximum(x, 1)", "minimum(1.5, x)", "pow(x, 3)", "pow(2, x)", "div(3, x)"):
+        yield Case(expression, ((2, 3),), 0.5)
+    yield Case("where(greater(x, 1), x, 0)", ((2, 3),), 0.5)
+    yield Case("where(greater(x, 1), 2.0, x)", ((2, 3),), 0.5)
 
     axes = [
         *[((), None), ((1,), None), ((2, 3), None), ((2, 3), 0), ((2, 3), -1), ((1, 3), 0)],

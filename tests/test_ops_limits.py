@@ -175,8 +175,9 @@ def test_float16_is_summed_in_float32():
     assert tg.sum(ones).item() == 5000.0
     assert tg.mean(leaf(np.ones(100_000, np.float16))).item() == 1.0  # the sum is above the largest
     assert tg.mean(leaf(np.full(4096, 0.1, np.float16))).item() == np.float16(0.1)
-    column, row = leaf(np.ones((5000, 1), np.float16)), leaf(np.ones((1, 1), np.float16))
-    assert tg.grad(tg.sum(column + row), row)[0].item() == 5000.0  # in the engine, too
+    columns, row = leaf(np.ones((5000, 2), np.float16)), leaf(np.ones(2, np.float16))
+    assert tg.sum(columns, axis=0).tolist() == [5000.0] * 2
+    assert tg.grad(tg.sum(columns + row), row)[0].tolist() == [5000.0] * 2  # in the engine, too
 
 
 def test_a_float32_mean_is_summed_in_float64():

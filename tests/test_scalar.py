@@ -220,8 +220,9 @@ def test_a_scalar_that_is_there_twice_gets_both():
 
 def test_backward_of_a_leaf_is_1():
     x = Scalar(3.0)
-    x.backward()
-    assert x.grad == 1.0
+    for times in (1.0, 2.0):
+        x.backward()
+        assert x.grad == times
 
 
 def test_backward_twice_adds_to_the_leaves_as_on_fresh_graphs():
@@ -231,8 +232,10 @@ def test_backward_twice_adds_to_the_leaves_as_on_fresh_graphs():
 
     a, b = Scalar(0.5), Scalar(-0.3)
     middle, output = graph(a, b)
-    for _ in range(2):
-        output.backward()
+    output.backward()
+    once = (a.grad, b.grad)
+    output.backward()
+    assert (a.grad, b.grad) == (2 * once[0], 2 * once[1])
     fresh = [Scalar(0.5), Scalar(-0.3)]
     for _ in range(2):
         fresh_middle, fresh_output = graph(*fresh)

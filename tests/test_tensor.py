@@ -83,6 +83,11 @@ def test_matmul_with_an_array_on_either_side():
         assert got.requires_grad
 
 
+def test_what_is_computed_from_a_parameter_is_no_parameter():
+    parameter = nn.Parameter([1.0])
+    assert type(parameter * 2.0) is type(parameter.detach()) is tg.Tensor
+
+
 def test_unary_operators():
     x = vector(-1.0, 2.0)
     assert_values(-x, 1.0, -2.0)
@@ -95,7 +100,7 @@ def test_lists_beside_a_tensor_are_arrays():
     assert_values([1, 2] * vector(1.0, 2.0), 1.0, 4.0)
 
 
-@pytest.mark.parametrize("other", ["text", {}, object()], ids=repr)
+@pytest.mark.parametrize("other", ["text", {}, object()], ids=["str", "dict", "object"])
 def test_what_is_no_number_is_a_type_error(other):
     for call in (lambda: vector(1.0) + other, lambda: other * vector(1.0)):
         with pytest.raises(TypeError, match=r"float64\[1\]"):
@@ -326,7 +331,7 @@ def test_a_seed_gives_the_same_numbers_on_every_device(make):
 
 @pytest.mark.parametrize("values", ["text", ["a"], [None], np.array(["a"]), np.array([None])])
 def test_data_that_is_no_number_is_refused(values):
-    with pytest.raises(TypeError, match=r"data: got .*, wants numbers"):
+    with pytest.raises(TypeError, match=r"data: got .*, wants real numbers"):
         tg.tensor(values)
 
 

@@ -81,8 +81,8 @@ def as_array(value: Any, dtype: Any = None, device: str | None = None) -> Any:
         if dtype is None and host.dtype == np.float64 and not isinstance(value, np.generic):
             host = host.astype(default_dtype)
         value = host
-    if value.dtype.kind not in "biufc":
-        raise TypeError(f"data: got {value.dtype} {value!r:.60}, wants numbers")
+    if value.dtype.kind not in "biuf":
+        raise TypeError(f"data: got {value.dtype} {value!r:.60}, wants real numbers")
     if dtype is not None and value.dtype != np.dtype(dtype):
         value = value.astype(dtype)
     return value if device is None else to_device(value, device)

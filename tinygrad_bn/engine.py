@@ -11,7 +11,7 @@ import numpy as np
 
 from .backend import array_module, as_array, copied, device_of, on_device_of
 from .graph import Leaf, Like, Node, Tensor, at_place, describe, op
-from .recording import set_recording, write
+from .recording import set_recording
 
 
 def toposort(roots: Iterable, parents: Callable[[Any], Iterable]) -> list:
@@ -182,13 +182,7 @@ def _accumulate(node: Node | Leaf, index: int, g: Any) -> None:
     if g is None:
         return
     old = node.grads.get(index)
-    total = g if old is None else old.data + g
-    if node.home is not None:
-        write(node.home, total)
-        total = node.home
-    elif old is None:
-        total = copied(g)
-    node.grads[index] = at_place(total)
+    node.grads[index] = at_place(copied(g) if old is None else old.data + g)
 
 
 def grad(

@@ -45,13 +45,11 @@ def at_place(data: Any, node: "Node | Leaf | None" = None, index: int = 0) -> Te
 class Leaf:
     """An end of the graph: here the gradient of a Tensor that the user made arrives and stays."""
 
-    __slots__ = ("grads", "home", "hooks")
+    __slots__ = ("grads", "hooks")
     owners, many = (), 0  # it comes from nothing, and is one Tensor
 
     def __init__(self) -> None:
-        self.grads = {}  # {0: the gradient}, once there is one; as of a Node
-        self.home = None  # the array in which an optimizer wants to find the gradient, if any
-        self.hooks = None
+        self.grads, self.hooks = {}, None  # as of a Node; its only output is number 0
 
 
 def new_leaf(array: Any) -> Leaf:
@@ -92,7 +90,6 @@ class Node:
         "grads",  # output number -> gradient, where retain_grad asks for it; else None
         "trace",
     )
-    home = None  # only a Leaf has one
 
 
 class Op:
@@ -189,10 +186,11 @@ class Op:
         if scopes is not None:
             names = tuple([getattr(a, "name", None) for a in args])
             node.trace = Trace(tuple(arrays), names, outs, scopes)
+        if any([o.dtype.kind not in "fiub" for o in outs]):
+            raise TypeError(f"{self.name}: its result is {describe(outs[0])}, wants real numbers")
         # A result that is not floating point (of astype, say) is where gradients end.
-        results = [
-            at_place(o, node if o.dtype.kind == "f" else None, i) for i, o in enumerate(outs)
-        ]
+        places = [node if o.dtype.kind == "f" else None for o in outs]
+        results = [at_place(o, place, i) for i, (o, place) in enumerate(zip(outs, places))]
         for result in results:
             o = result.data
             if type(o) is np.ndarray and all([o is not a for a in arrays]):

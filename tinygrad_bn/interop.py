@@ -36,6 +36,8 @@ def __array_ufunc__(self, ufunc, method, *inputs, **options):
         # NumPy has made a 0-d array of a number on the left, which belongs to no device.
         numbers = [x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in inputs]
         return ours(*numbers)
+    if method != "__call__":  # numpy.add.reduce, say, which is not what our `add` does
+        return _refuse(f"numpy.{ufunc.__name__}.{method}", "")
     return _refuse(f"numpy.{ufunc.__name__}", ufunc.__name__)
 
 

@@ -9,39 +9,31 @@ import math
 from collections.abc import Iterable
 
 from .backend import array_module, copied, device_of, on_device_of
-from .graph import Tensor, at_place, describe
+from .graph import Tensor, describe
 from .recording import mark_written, write
 
 __all__ = ["SGD"]
 
 
 class Flat:
-    """Parameters of one dtype and device, end to end in `data`, and their gradients in `grad`.
-
-    Each parameter's array becomes a view of `data`; its leaf puts its gradient into a view of
-    `grad`, its home.
-    """
+    """Parameters of one dtype and device, end to end in `data`, of which their arrays become views;
+    and an array `grad` for their gradients, filled when a step is made."""
 
     def __init__(self, parameters: list[Tensor]) -> None:
         self.parameters = parameters
-        edges = [0]
-        for p in parameters:
-            edges.append(edges[-1] + p.size)
+        edges = [0, *itertools.accumulate(p.size for p in parameters)]
         self.slices = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
         with on_device_of(parameters[0].data):
-            xp = array_module([parameters[0].data])
-            self.data, self.grad = xp.zeros((2, edges[-1]), parameters[0].dtype)
-        self.views, self.homes = (
-            [flat[s].reshape(p.shape) for s, p in zip(self.slices, parameters)]
-            for flat in (self.data, self.grad)
-        )
+            self.xp = array_module([parameters[0].data])
+            self.data, self.grad = self.xp.zeros((2, edges[-1]), parameters[0].dtype)
+        self.views = [self.data[s].reshape(p.shape) for s, p in zip(self.slices, parameters)]
         self.gather()
 
     def gather(self) -> list[slice]:
-        """Bring home what the user put elsewhere. Returns where the parameters with a gradient
-        stand, as slices of the flat arrays, neighbours joined."""
-        runs: list[slice] = []
-        for p, where, view, home in zip(self.parameters, self.slices, self.views, self.homes):
+        """Bring in the gradients, and parameters whose array was replaced. Returns where those with
+        a gradient stand in the flat arrays: slices, neighbours joined."""
+        runs: list[list] = []  # [start, stop, gradients]
+        for p, where, view in zip(self.parameters, self.slices, self.views):
             if p.data is not view:
                 if (p.shape, p.dtype, p.device) != (view.shape, view.dtype, device_of(view)):
                     raise RuntimeError(
@@ -50,19 +42,17 @@ class Flat:
                     )
                 write(view, p.data)
                 p.data = view
-            if p.node is None:
-                continue  # frozen
-            p.node.home = home
-            grad = p.grad
-            if grad is None:
-                continue
-            if grad.data is not home:
-                write(home, grad.data)
-                p.node.grads[0] = at_place(home)
-            if runs and runs[-1].stop == where.start:
-                where = slice(runs.pop().start, where.stop)
-            runs.append(where)
-        return runs
+            gradient = p.grad
+            if gradient is None:
+                continue  # frozen, or unused in the loss
+            if not runs or runs[-1][1] != where.start:
+                runs.append([where.start, where.start, []])
+            runs[-1][1] = where.stop
+            runs[-1][2].append(gradient.data.ravel())
+        with on_device_of(self.data):
+            for start, stop, gradients in runs:
+                self.xp.concatenate(gradients, out=self.grad[start:stop])
+        return [slice(start, stop) for start, stop, _ in runs]
 
 
 class SGD:

@@ -58,6 +58,9 @@ class Scalar:
             return Scalar(x**other, (self,), (_power_slope(x, other),), f"^{other:g}")
         return NotImplemented
 
+    def __rpow__(self, other):
+        return Scalar(other) ** self
+
     def __neg__(self):
         return Scalar(-self.data, (self,), (-1.0,), "−")
 

@@ -194,8 +194,6 @@ class Module:
                 moved, grad = to_device(tensor.data, device), tensor.grad
                 if moved is not tensor.data:
                     tensor.data = moved
-                    if tensor.requires_grad:
-                        tensor.node.home = None  # an optimizer gives it a new one
                     if grad is not None:
                         tensor.grad = at_place(to_device(grad.data, device))
         return self
