@@ -1,10 +1,13 @@
 """The checkers: they pass what is right, and name what is wrong."""
 
+import math
+
 import numpy as np
 import pytest
-from helpers import leaf
+from helpers import host, leaf
 
 import tinygrad_bn as tg
+from tinygrad_bn import nn
 from tinygrad_bn.check import compare, gradcheck, gradgradcheck, held_bytes
 
 
@@ -63,3 +66,39 @@ def test_compare_counts_a_dependence_that_ends_too_early(capsys):
     x = leaf(np.array([1.0, 2.0]))
     found = compare(lambda x: x * x, lambda x: x * 2.0, x, order=2)
     assert found.differences[2] == 1.0  # the second derivative of 2x is gone
+
+
+def test_a_gradient_that_is_cut_off_is_found():
+    x = leaf(np.array([2.0]))
+    with pytest.raises(AssertionError, match="the gradient is 0, the difference quotient 4"):
+        gradcheck(lambda x: x.detach() * x.detach(), [x])
+
+    @tg.op("cut", lambda g, _out, x: g * 2.0 * (x.detach() if hasattr(x, "detach") else x))
+    def square(xp, x):
+        return x * x
+
+    assert gradcheck(square, x)
+    with pytest.raises(AssertionError, match="difference quotient"):
+        gradgradcheck(square, x)
+
+
+def test_nan_is_a_difference():
+    x = leaf(np.array([1.0, 2.0]))
+    nan = float("nan")
+    found = compare(lambda x: (x, x * 1.0), lambda x: (x, x * nan), x, order=1)
+    assert found.differences == (math.inf, math.inf)
+
+
+def test_checking_a_training_step_moves_no_statistics():
+    layer = nn.BatchNorm1d(2, dtype=np.float64, momentum=None)
+    before = {k: host(v) for k, v in layer.state_dict().items()}
+    x = leaf(np.random.default_rng(0).standard_normal((4, 2)))
+    assert gradcheck(layer, x)
+    assert gradgradcheck(layer, x)
+    compare(layer, layer, x, order=1)
+    assert all((host(v) == before[k]).all() for k, v in layer.state_dict().items())
+
+
+def test_held_bytes_counts_an_index():
+    x = leaf(np.ones(10))
+    assert held_bytes([x[tg.zeros(1000, dtype=np.int64)]], [x]) == 8000

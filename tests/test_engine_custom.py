@@ -184,3 +184,44 @@ def test_an_output_that_is_no_float_has_no_gradient():
     value, at = top(vector(1.0, 2.0))
     assert value.requires_grad
     assert not at.requires_grad
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [lambda g, _out, _x, _y: g],  # one rule for two arguments
+        [lambda g, x, y: g * x, lambda g, x, y: g * y],  # out is forgotten
+    ],
+)
+def test_a_missing_rule_or_parameter_is_found_when_the_op_is_made(rules):
+    with pytest.raises(TypeError, match=r"product: wants a rule \(g, out, x, y\) for each"):
+
+        @tg.op("product", *rules)
+        def product(xp, x, y):
+            return x * y
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_rule_may_make_a_tensor_of_its_own(create_graph):
+    @tg.op("twice", lambda g, _out, _x: g * tg.full((), 2.0, dtype=np.float64))
+    def twice(xp, x):
+        return x * 2.0
+
+    x = vector(1.0)
+    (g,) = tg.grad(twice(x), x, create_graph=create_graph)
+    assert_values(g, 2.0)
+
+
+def test_a_label_is_wanted():
+    with pytest.raises(TypeError, match="op: got function as its label"):
+        tg.op(lambda xp, x: x)
+
+
+def test_an_argument_that_is_not_kept_cannot_be_computed_with():
+    @tg.op("square", lambda g, _out, _x: g * 2.0 * _x)
+    def square(xp, x):
+        return x * x
+
+    x = vector(1.0, 2.0)
+    with pytest.raises(TypeError, match="Like"):
+        tg.grad(square(x).sum(), x)

@@ -137,13 +137,13 @@ def test_there_are_no_reference_cycles(function):
 
 def test_the_record_of_writes_forgets_arrays_that_are_gone():
     with collector_off():
-        before = len(recording._last_write)
+        before = len(recording._writes)
         x = vector(1.0)
         with tg.no_grad():
             x += 1.0
-        assert len(recording._last_write) == before + 1
+        assert len(recording._writes) == before + 1
         del x
-        assert len(recording._last_write) == before
+        assert len(recording._writes) == before
 
 
 def chain(length):

@@ -383,3 +383,24 @@ def test_toposort_does_not_compare_nodes():
     order = tg.toposort([d], lambda node: node.parents)
     assert [id(n) for n in order[::3]] == [id(d), id(a)]
     assert len(order) == 4
+
+
+def test_a_hook_cannot_write_into_what_others_see(cpu_only):
+    x, y = vector(1.0), vector(1.0)
+    total = x + y
+
+    def times_ten(g):
+        g.data *= 10
+
+    y.register_hook(times_ten)
+    with pytest.raises(ValueError, match="read-only"):
+        total.backward()
+    assert x.grad is None
+
+
+def test_no_grad_can_be_used_again():
+    off, x = tg.no_grad(), vector(1.0)
+    for _ in range(2):
+        with off:
+            assert not (x * 2).requires_grad
+        assert (x * 2).requires_grad

@@ -166,8 +166,50 @@ def test_batch_norm_in_three_dimensions_is_batch_norm_of_a_matrix():
     )
 
 
+def test_statistics_can_be_switched_off_as_in_pytorch():
+    x = tg.tensor([[1.0, 2.0], [3.0, 5.0]])
+    layer = nn.BatchNorm1d(2)
+    layer.track_running_stats = False
+    layer(x)
+    assert host(layer.running_mean).tolist() == [0, 0]
+    assert layer.num_batches_tracked.item() == 0
+    np.testing.assert_allclose(host(layer.eval()(x)), host(x), rtol=1e-5)  # by running ones still
+    layer.running_mean = layer.running_var = None
+    np.testing.assert_allclose(host(layer(x)), [[-1, -1], [1, 1]], atol=1e-4)  # by the batch
+
+
+def test_affine_without_bias_and_another_dtype():
+    layer = nn.BatchNorm1d(2, dtype=np.float64, bias=False)
+    assert list(layer.state_dict()) == [
+        *("weight", "running_mean", "running_var", "num_batches_tracked"),
+    ]
+    assert layer(tg.tensor(np.eye(2))).dtype == np.float64
+    assert nn.Linear(2, 2, dtype=np.float64).bias.dtype == np.float64
+
+
+def test_a_state_dict_of_live_views_is_loaded_as_it_was():
+    net = nn.Module()
+    net.a, net.b = nn.Parameter([1.0]), nn.Parameter([2.0])
+    net.load_state_dict({"a": net.b, "b": net.a})
+    assert (net.a.item(), net.b.item()) == (2, 1)
+
+
+def test_a_parameter_can_be_made_of_a_recorded_result():
+    w = leaf(np.ones(2))
+    parameter = nn.Parameter((w * 2.0).detach())
+    tg.optim.SGD([parameter], lr=1.0)
+    parameter.sum().backward()
+    with tg.no_grad():
+        parameter -= 1.0
+    assert host(parameter).tolist() == [1, 1]
+
+
 def test_flatten():
     x = tg.ones((2, 3, 4, 5))
+    assert nn.Flatten()(tg.ones((0, 3, 4))).shape == (0, 12)
+    for layer, wrong in ((nn.Flatten(5), x), (nn.Flatten(), tg.ones(3)), (nn.Flatten(2, 1), x)):
+        with pytest.raises((ValueError, IndexError)):
+            layer(wrong)
     assert nn.Flatten()(x).shape == (2, 60)
     assert nn.Flatten(0, 1)(x).shape == (6, 4, 5)
     assert nn.Flatten(1, 2)(x).shape == (2, 12, 5)

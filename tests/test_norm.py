@@ -31,8 +31,9 @@ def problems(draw):
 def gradient_chain(norm, x, gamma, beta, axes, eps, with_statistics):
     """The gradients of orders 1 to 4, each of a fixed random combination of the last."""
     random = np.random.default_rng(7)
-    inputs = [leaf(v) for v in (x, gamma, beta)]
-    y, mu, var = norm.batch_norm(*inputs, axes=axes, eps=eps)
+    given_ = [None if v is None else leaf(v) for v in (x, gamma, beta)]
+    inputs = [v for v in given_ if v is not None]
+    y, mu, var = norm.batch_norm(*given_, axes=axes, eps=eps)
     current, chain = [y, mu, var] if with_statistics else [y], []
     for _ in range(4):
         total = sum(tg.sum(t * tg.tensor(random.standard_normal(t.shape))) for t in current)
@@ -42,13 +43,20 @@ def gradient_chain(norm, x, gamma, beta, axes, eps, with_statistics):
     return chain
 
 
-@given(problems(), st.booleans())
-def test_composed_equals_fused_at_orders_1_to_4(problem, with_statistics):
-    chains = [gradient_chain(n, *problem, 1e-3, with_statistics) for n in (composed, fused)]
+@given(problems(), st.booleans(), st.booleans(), st.booleans(), st.booleans())
+def test_composed_equals_fused_at_orders_1_to_4(problem, with_statistics, scaled, shifted, strided):
+    x, gamma, beta, axes = problem
+    gamma, beta = gamma if scaled else None, beta if shifted else None
+    if strided:
+        x = np.repeat(x, 2, axis=-1)[..., ::2]
+    chains = [
+        gradient_chain(n, x, gamma, beta, axes, 1e-3, with_statistics) for n in (composed, fused)
+    ]
     for bound, ours, theirs in zip((1e-12, 1e-12, 1e-10, 1e-10), *chains):
         # One scale an order: β's share, say, vanishes beyond order 1 but for rounding.
         scale = max(np.abs(g).max() for g in ours)
-        assert max(np.abs(a - b).max() for a, b in zip(ours, theirs)) <= bound * scale
+        for a, b in zip(ours, theirs):
+            assert (np.abs(a - b) <= bound * scale).all()  # false for NaN
 
 
 @given(problems())
@@ -145,6 +153,42 @@ def test_float32_at_mean_1e4_loses_no_more_than_1e_5(shape, create_graph):
         assert np.abs(host(found) - truth[name]).max() <= 1e-5 * np.abs(truth[name]).max(), name
 
 
+def test_the_formula_recentres_as_the_kernel_does():
+    x = (np.random.default_rng(0).standard_normal((500, 2)) + 1e4).astype(np.float32)
+    d = x - x.mean(axis=0, dtype=np.float64)
+    truth = d / np.sqrt((d * d).mean(axis=0) + 1e-5)
+    for forward in (fused.batch_norm_forward.kernel, fused.batch_norm_forward.formula):
+        y, mu, var = forward(x, None, None, axes=(0,), eps=1e-5)
+        assert np.abs(y - truth).max() <= 1e-5
+        assert np.abs(mu - x.mean(axis=0, dtype=np.float64)).max() <= np.spacing(np.float32(1e4))
+        np.testing.assert_allclose(var[0], (d * d).mean(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "shift", "scale"), [("f2", 30, 1), ("f4", 0, 1e18)])
+def test_sums_do_not_overflow(dtype, shift, scale):
+    x = np.random.default_rng(0).standard_normal((4000, 1)) * scale + shift
+    for forward in (fused.batch_norm_forward.kernel, fused.batch_norm_forward.formula):
+        y, _, _ = forward(x.astype(dtype), None, None, axes=(0,), eps=0.0)
+        assert y.astype(np.float64).std() == pytest.approx(1, rel=2e-3)
+
+
+@pytest.mark.parametrize("impl", ["fused", "composed"])
+def test_no_channels_are_no_trouble(impl):
+    x = leaf(np.zeros((4, 0)))
+    F.batch_norm(x, None, None, training=True, impl=impl).sum().backward()
+    assert x.grad.shape == (4, 0)
+
+
+def test_gamma_that_is_broadcast_means_the_same_to_kernel_and_formula():
+    x, gamma = leaf(np.random.default_rng(0).standard_normal((4, 3, 2))), leaf(np.array([[2.0]]))
+    ours, theirs = (
+        n.batch_norm(x, gamma, None, axes=(0, 2), eps=0.1)[0] for n in (composed, fused)
+    )
+    np.testing.assert_allclose(host(ours), host(theirs), rtol=1e-13)
+    with pytest.raises(ValueError, match="broadcast"):
+        fused.batch_norm(x, leaf(np.ones(5)), None, axes=(0, 2), eps=0.1)
+
+
 def test_held_for_backward_are_the_input_and_three_numbers_a_channel():
     x, weight, bias = leaf(np.ones((8, 5, 4))), leaf(np.ones(5)), leaf(np.ones(5))
     held = {
@@ -210,10 +254,10 @@ def test_gamma_zero_has_a_gradient_of_its_own(impl):
 
 @BOTH
 def test_an_empty_batch_moves_nothing(impl):
-    x, weight = leaf(np.zeros((0, 3, 2))), leaf(np.ones(3))
-    mean, var = tg.tensor(np.full(3, 5.0)), tg.tensor(np.full(3, 6.0))
+    x, weight = leaf(np.zeros((0, 3, 2), np.float32)), leaf(np.ones(3, np.float32))
+    mean, var = (tg.full(3, value) for value in (5.0, 6.0))
     y = F.batch_norm(x, mean, var, weight, None, training=True, impl=impl)
-    assert y.shape == (0, 3, 2)
+    assert (y.shape, y.dtype) == ((0, 3, 2), np.float32)
     dx, dweight = tg.grad(tg.sum(y), [x, weight])
     assert dx.shape == (0, 3, 2)
     assert host(dweight).tolist() == [0, 0, 0]

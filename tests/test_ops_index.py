@@ -127,3 +127,11 @@ def test_concatenate_gives_each_array_its_part_and_constants_none():
     gx, gy = tg.grad(joined, [x, y], tg.tensor(seed))
     np.testing.assert_array_equal(host(gx), seed[:3])
     np.testing.assert_array_equal(host(gy), seed[4:])
+
+
+def test_an_index_that_is_changed_later_changes_no_gradient():
+    x, index = leaf(np.arange(3.0)), np.array([0, 0])
+    given = tg.tensor(index).data
+    y = x[given]
+    given[...] = 2
+    assert host(tg.grad(y.sum(), x)[0]).tolist() == [2, 0, 0]

@@ -1,5 +1,6 @@
 """SGD over flat arrays (its numbers are held against PyTorch's in test_golden)."""
 
+import copy
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ from helpers import host, leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import nn
-from tinygrad_bn.backend import storage
+from tinygrad_bn.backend import storage_of
 
 
 def step(optimizer, *losses):
@@ -23,7 +24,7 @@ def test_parameters_lie_in_one_array():
     before = net.state_dict()
     tg.optim.SGD(net.parameters(), lr=0.1)
     assert all((host(v) == host(before[k])).all() for k, v in net.state_dict().items())
-    assert len({id(storage(p.data)) for p in net.parameters()}) == 1
+    assert len({id(storage_of(p.data)) for p in net.parameters()}) == 1
 
 
 def test_a_parameter_without_gradient_does_not_move_even_with_decay_and_momentum():
@@ -85,6 +86,56 @@ def test_dtypes_are_stepped_apart():
     step(tg.optim.SGD([p, q], lr=0.25), p.sum() + q.sum())
     assert (p.dtype, q.dtype) == (np.float32, np.float64)
     assert host(p).tolist() == host(q).tolist() == [0.75, 0.75]
+
+
+def test_two_losses_recorded_before_either_backward():
+    w = leaf(np.array([1.0, 2.0]))
+    tg.optim.SGD([w], lr=0.1)
+    first, second = (w * w).sum(), (w * w * w).sum()
+    first.backward(retain_graph=True)
+    second.backward()
+    first.backward()
+    assert host(w.grad).tolist() == [2 * 2 + 3, 2 * 4 + 12]
+
+
+def test_a_step_spoils_only_the_graphs_of_what_it_moved():
+    a, b = leaf(np.array([1.0])), leaf(np.array([1.0]))
+    optimizer = tg.optim.SGD([a, b], lr=0.1)
+    of_a, of_b = (a * a).sum(), (b * b).sum()
+    of_a.backward(retain_graph=True)
+    optimizer.step()
+    of_b.backward()
+    assert host(b.grad).tolist() == [2]
+    with pytest.raises(RuntimeError, match="changed in place"):
+        of_a.backward()
+
+
+def test_a_gradient_that_is_there_already_is_no_velocity():
+    w = leaf(np.array([1.0]))
+    (w * 2.0).sum().backward()
+    optimizer = tg.optim.SGD([w], lr=1.0, momentum=0.9)
+    optimizer.step()
+    assert host(w).tolist() == [-1]
+
+
+def test_momentum_can_be_set_later():
+    w = leaf(np.array([1.0]))
+    optimizer = tg.optim.SGD([w], lr=1.0)
+    optimizer.momentum = 0.5
+    for _ in range(2):
+        step(optimizer, w.sum())
+    assert host(w).tolist() == [1 - 1 - 1.5]
+
+
+def test_a_copy_of_model_and_optimizer_trains_the_copy():
+    net = nn.Linear(2, 1, bias=False)
+    optimizer = tg.optim.SGD(net.parameters(), lr=1.0, momentum=0.5)
+    step(optimizer, net(tg.ones((1, 2))).sum())
+    twin, its_optimizer = copy.deepcopy((net, optimizer))
+    before = host(net.weight)
+    step(its_optimizer, twin(tg.ones((1, 2))).sum())
+    assert (host(net.weight) == before).all()
+    np.testing.assert_allclose(host(twin.weight), before - 1.5, rtol=1e-6)
 
 
 def test_a_graph_recorded_before_a_step_does_not_run_after_it():

@@ -1,5 +1,7 @@
 """An autograd engine small enough to teach from, whose speciality is normalization."""
 
+from numpy import float16, float32, float64, int64
+
 from . import check, functional, interop, nn, optim
 from .backend import device, get_default_device, manual_seed, set_default_device
 from .creation import *

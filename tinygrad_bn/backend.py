@@ -59,7 +59,11 @@ def array_module(arrays: Sequence[Any]) -> ModuleType:
 
 def device_of(array: Any) -> str:
     """Where an array lives: "cpu", "cuda:0", "cuda:1", …"""
-    return "cpu" if isinstance(array, (np.ndarray, np.generic)) else f"cuda:{array.device.id}"
+    if isinstance(array, (np.ndarray, np.generic)):
+        return "cpu"
+    if not is_array(array):
+        raise TypeError(f"got {type(array).__name__}, wants an array of NumPy or CuPy")
+    return f"cuda:{array.device.id}"
 
 
 def on_device_of(array: Any) -> contextlib.AbstractContextManager:
@@ -78,7 +82,8 @@ def as_array(value: Any, dtype: Any = None, device: str | None = None) -> Any:
         device = get_default_device()
     if not is_array(value):
         host = np.asarray(value)
-        if dtype is None and host.dtype == np.float64 and not isinstance(value, np.generic):
+        plain = isinstance(value, (float, list, tuple)) and not isinstance(value, np.generic)
+        if dtype is None and host.dtype == np.float64 and plain:
             host = host.astype(default_dtype)
         value = host
     if value.dtype.kind not in "biuf":
@@ -167,11 +172,23 @@ def _usable(device: str) -> str:
     return device
 
 
-def storage(array: Any) -> Any:
+def storage_of(array: Any) -> Any:
     """The array that owns the memory which `array` looks at; views of one memory share it."""
     while is_array(getattr(array, "base", None)):
         array = array.base
     return array
+
+
+def extent(array: Any) -> tuple[int, int]:
+    """The addresses of the first and the last byte that `array` looks at."""
+    first = array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+    last = first + array.itemsize - 1
+    for n, stride in zip(array.shape, array.strides):
+        if stride < 0:
+            first += (n - 1) * stride
+        else:
+            last += (n - 1) * stride
+    return first, last
 
 
 def manual_seed(seed: int) -> None:
@@ -184,3 +201,12 @@ def manual_seed(seed: int) -> None:
 def generator() -> np.random.Generator:
     """The host generator that `manual_seed` seeds."""
     return _generator
+
+
+def describe(value: Any) -> str:
+    """A Tensor or array in an error message: its dtype, shape and device. Else its repr."""
+    array = value.data if hasattr(value, "node") else value
+    if not hasattr(array, "shape"):
+        return f"{value!r:.40}"
+    where = f" on {device_of(array)}" if is_array(array) and device_of(array) != "cpu" else ""
+    return f"{array.dtype}{list(array.shape)}{where}"

@@ -1,5 +1,6 @@
 """Gradients held against finite differences, and two implementations held against each other."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -8,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .backend import array_module, storage, to_device
-from .engine import grad, owners, toposort
+from .backend import storage_of, to_device
+from .creation import zeros_like
+from .engine import grad, parents, toposort
 from .graph import Leaf, Tensor, at_place
 from .ops import sum as sum_
+from .recording import still_statistics
 
 __all__ = ["Comparison", "compare", "gradcheck", "gradgradcheck", "graph_nodes", "held_bytes"]
 
@@ -29,28 +32,26 @@ def gradcheck(
     AssertionError that names the output, the input, the elements and both numbers.
 
     Every element of the float64 inputs that require a gradient is moved by ±`eps`. The function may
-    return one Tensor or several; those without a gradient are passed over.
+    return one Tensor or several; one that lost its history has the gradient 0. Running statistics
+    stay where they are.
     """
-    inputs = list(inputs)
+    inputs = _listed(inputs)
     moved = [k for k, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not moved:
         raise ValueError("inputs: got none that requires a gradient")
     for k in moved:
         if inputs[k].dtype != np.float64:
             raise ValueError(f"inputs[{k}]: got {inputs[k].dtype}, wants float64")
+    with still_statistics():
+        return _check_gradients(function, inputs, moved, eps, atol, rtol)
+
+
+def _check_gradients(function, inputs, moved, eps, atol, rtol) -> bool:
     outputs = _outputs(function(*inputs))
     quotients = {k: _difference_quotients(function, inputs, k, eps) for k in moved}
     for o, output in enumerate(outputs):
-        for element in range(output.size if output.requires_grad else 0):
-            one = np.zeros(output.shape)
-            one.flat[element] = 1.0
-            gradients = grad(
-                output,
-                [inputs[k] for k in moved],
-                at_place(to_device(one, output.device)),
-                retain_graph=True,
-                allow_unused=True,
-            )
+        for element in range(output.size):
+            gradients = _gradients_of(output, element, [inputs[k] for k in moved])
             for k, g in zip(moved, gradients):
                 wanted = quotients[k][o][element]
                 got = np.zeros(wanted.shape) if g is None else to_device(g.data, "cpu")
@@ -62,6 +63,16 @@ def gradcheck(
                         f"{got[at]:.8g}, the difference quotient {wanted[at]:.8g}"
                     )
     return True
+
+
+def _gradients_of(output: Tensor, element: int, inputs: list[Tensor]) -> Sequence:
+    """The gradients of one element; None, which counts as 0, where none arrives."""
+    if not output.requires_grad:
+        return [None] * len(inputs)
+    one = np.zeros(output.shape)
+    one.flat[element] = 1.0
+    one = at_place(to_device(one, output.device))
+    return grad(output, inputs, one, retain_graph=True, allow_unused=True)
 
 
 def _difference_quotients(function: Callable, inputs: list, k: int, eps: float) -> list[np.ndarray]:
@@ -89,9 +100,10 @@ def gradgradcheck(
     rtol: float = 1e-3,
 ) -> bool:
     """`gradcheck` of the gradients of `function`, for random gradients at its outputs."""
-    inputs = list(inputs)
+    inputs = _listed(inputs)
     random = np.random.default_rng(_SEED)
-    outputs = [y for y in _outputs(function(*inputs)) if y.requires_grad]
+    with still_statistics():
+        outputs = [y for y in _outputs(function(*inputs)) if y.requires_grad]
     cotangents = [
         Tensor(to_device(random.standard_normal(y.shape), y.device), requires_grad=True)
         for y in outputs
@@ -102,9 +114,13 @@ def gradgradcheck(
         ys = [y for y in _outputs(function(*xs)) if y.requires_grad]
         wanted = [x for x in xs if isinstance(x, Tensor) and x.requires_grad]
         found = grad(ys, wanted, list(gs), create_graph=True, allow_unused=True)
-        return [g for g in found if g is not None]
+        return [zeros_like(x) if g is None else g for g, x in zip(found, wanted)]
 
     return gradcheck(gradients, [*inputs, *cotangents], eps, atol, rtol)
+
+
+def _listed(inputs: Any) -> list:
+    return [inputs] if isinstance(inputs, Tensor) else list(inputs)
 
 
 def _outputs(answer: Any) -> list[Tensor]:
@@ -113,19 +129,20 @@ def _outputs(answer: Any) -> list[Tensor]:
 
 def graph_nodes(outputs: Sequence[Tensor]) -> list:
     """The recorded ops that the outputs depend on, each before those it was computed from."""
-    order = toposort([y.node for y in outputs if y.node is not None], owners)
+    order = toposort([y.node for y in outputs if y.node is not None], parents)
     return [node for node in order if not isinstance(node, Leaf)]
 
 
 def held_bytes(outputs: Sequence[Tensor], inputs: Sequence[Tensor] = ()) -> int:
     """The bytes of the arrays that a graph keeps for backward, each storage counted once, those of
     `inputs` (which the caller holds anyway) not at all."""
-    theirs = {id(storage(x.data)) for x in inputs}
+    theirs = {id(storage_of(x.data)) for x in inputs}
     kept = {}
     for node in graph_nodes(outputs):
-        for array in (*(node.arrays or ()), *(node.outputs or ())):
-            if hasattr(array, "nbytes") and id(storage(array)) not in theirs:
-                kept[id(storage(array))] = storage(array).nbytes
+        options = [v for o in node.kwargs.values() for v in (o if type(o) is tuple else (o,))]
+        for array in (*(node.arrays or ()), *(node.outputs or ()), *options):
+            if hasattr(array, "nbytes") and id(storage_of(array)) not in theirs:
+                kept[id(storage_of(array))] = storage_of(array).nbytes
     return sum(kept.values())
 
 
@@ -167,7 +184,11 @@ def compare(
     """
     if not any(x.requires_grad for x in inputs):
         raise ValueError("inputs: got none that requires a gradient")
-    functions = (composed, fused)
+    with still_statistics():
+        return _compare((composed, fused), inputs, order, repeat)
+
+
+def _compare(functions: tuple, inputs: Sequence[Tensor], order: int, repeat: int) -> Comparison:
     values = [_outputs(f(*inputs)) for f in functions]
     ops = tuple(len(graph_nodes(v)) for v in values)
     held = tuple(held_bytes(v, inputs) for v in values)
@@ -200,10 +221,7 @@ def _gradient_chain(function: Callable, inputs: Sequence[Tensor], order: int) ->
         found = [None] * len(wanted)  # no dependence on the inputs is left, unless …
         if isinstance(total, Tensor):
             found = grad(total, wanted, create_graph=k < order - 1, allow_unused=True)
-        current = [
-            at_place(array_module((x.data,)).zeros_like(x.data)) if g is None else g
-            for g, x in zip(found, wanted)
-        ]
+        current = [zeros_like(x) if g is None else g for g, x in zip(found, wanted)]
         chain.append([np.array(to_device(t.data, "cpu")) for t in current])
     return chain
 
@@ -211,10 +229,14 @@ def _gradient_chain(function: Callable, inputs: Sequence[Tensor], order: int) ->
 def _difference(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
     """The largest |a − b| over the largest |a|, of two lists of arrays of the same shapes.
 
-    One scale for all: a gradient that vanishes but for rounding has none of its own.
+    One scale for all: a gradient that vanishes but for rounding has none of its own. Infinite if a
+    difference is infinite or NaN.
     """
     shapes = [[a.shape for a in arrays] for arrays in (ours, theirs)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"the functions return shapes {shapes[0]} and {shapes[1]}")
     largest = max(np.abs(a).max(initial=0.0) for a in ours)
-    return float(max(np.abs(a - b).max(initial=0.0) for a, b in zip(ours, theirs)) / (largest or 1))
+    apart = [np.abs(a - b).max(initial=0.0) for a, b in zip(ours, theirs)]
+    if not np.isfinite(apart).all():  # NaN compares as smaller than any bound
+        return math.inf
+    return float(max(apart) / (largest or 1))

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from . import ops
+from .backend import get_default_device
 from .graph import Op
 from .tour import compare_batch_norms, tour
 
@@ -21,6 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a console without σ gets a ?, not an error
     parser = _parser()
     arguments = parser.parse_args(argv)
+    try:
+        get_default_device()
+    except ValueError as error:
+        parser.error(f"TINYGRAD_BN_DEVICE: {error}")
     try:
         if arguments.version:
             print(f"tinygrad_bn {metadata.version('tinygrad_bn')}")

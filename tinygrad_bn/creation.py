@@ -31,45 +31,41 @@ def tensor(
     without one, a CuPy array stays where it is, and all else goes to the default device.
     """
     if isinstance(data, Tensor):
+        if data.requires_grad:
+            raise RuntimeError("data: got a Tensor that requires a gradient; copy its detach()")
         data = data.data
     if device is None and (not backend.is_array(data) or isinstance(data, np.ndarray)):
         device = backend.get_default_device()
     array = backend.as_array(data, dtype, device)
-    if array is data or backend.storage(array) is backend.storage(data):
-        array = array.copy()
-    return Tensor(array, requires_grad)
-
-
-def _fill(value: float, shape: Any, dtype: Any, device: str | None, requires_grad: bool) -> Tensor:
-    host = np.full(shape, value, backend.default_dtype if dtype is None else dtype)
-    return Tensor(
-        backend.as_array(host, device=device or backend.get_default_device()), requires_grad
-    )
-
-
-def zeros(shape, dtype=None, device=None, requires_grad=False) -> Tensor:
-    """Zeros of a shape (float32 unless `dtype` says otherwise)."""
-    return _fill(0, shape, dtype, device, requires_grad)
-
-
-def ones(shape, dtype=None, device=None, requires_grad=False) -> Tensor:
-    """Ones of a shape."""
-    return _fill(1, shape, dtype, device, requires_grad)
+    fresh = isinstance(data, (list, tuple, int, float))  # else memory may be shared
+    return Tensor(array if fresh else backend.copied(array), requires_grad)
 
 
 def full(shape, value, dtype=None, device=None, requires_grad=False) -> Tensor:
-    """A shape filled with `value`."""
-    return _fill(value, shape, dtype, device, requires_grad)
+    """A shape filled with `value` (float32 unless `dtype` says otherwise)."""
+    host = np.full(shape, value, backend.default_dtype if dtype is None else dtype)
+    device = device or backend.get_default_device()
+    return Tensor(backend.as_array(host, device=device), requires_grad)
+
+
+def zeros(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:
+    """Zeros: `zeros(2, 3)` or `zeros((2, 3))`; float32 unless `dtype` says otherwise."""
+    return full(integers(shape), 0, dtype, device, requires_grad)
+
+
+def ones(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:
+    """Ones: `ones(2, 3)` or `ones((2, 3))`; float32 unless `dtype` says otherwise."""
+    return full(integers(shape), 1, dtype, device, requires_grad)
 
 
 def zeros_like(t: Tensor) -> Tensor:
     """Zeros with the shape, dtype and device of `t`."""
-    return zeros(t.shape, t.dtype, t.device)
+    return zeros(t.shape, dtype=t.dtype, device=t.device)
 
 
 def ones_like(t: Tensor) -> Tensor:
     """Ones with the shape, dtype and device of `t`."""
-    return ones(t.shape, t.dtype, t.device)
+    return ones(t.shape, dtype=t.dtype, device=t.device)
 
 
 def arange(start, stop=None, step=1, dtype=None, device=None) -> Tensor:

@@ -38,9 +38,9 @@ def toposort(roots: Iterable, parents: Callable[[Any], Iterable]) -> list:
     return order
 
 
-def owners(node: Node | Leaf) -> list:
+def parents(node: Node | Leaf) -> list:
     """The parents of a node in the graph."""
-    return [owner for owner in node.owners if owner is not None]
+    return [parent for parent in node.parents if parent is not None]
 
 
 def run_backward(
@@ -48,7 +48,7 @@ def run_backward(
     targets: Sequence[Tensor] | None = None,
     *,
     retain_graph: bool = False,
-    taped: bool = False,
+    create_graph: bool = False,
 ) -> dict:
     """One backward pass, from pairs of an output and the gradient at it.
 
@@ -56,7 +56,7 @@ def run_backward(
     work is done that leads to none of them; or, without targets, wherever a `.grad` is kept. The
     gradient at a node of many outputs is a list, None where nothing arrived. Taped: Tensors.
     """
-    order = toposort([output.node for output, _ in seeds], owners)
+    order = toposort([output.node for output, _ in seeds], parents)
     ends = None if targets is None else {id(target.node) for target in targets}
     useful = None if ends is None else _leading_to(ends, order)
     sums: dict = {}  # id of a node -> the sum so far of what arrives there
@@ -72,29 +72,32 @@ def run_backward(
 
     for output, seed in seeds:
         give(output.node, output.index, seed)
-    with set_recording(taped), on_device_of(seeds[0][0].data):
+    with set_recording(create_graph), on_device_of(seeds[0][0].data):
         for node in order:
             g = sums.pop(id(node), None)
             if g is None or (useful is not None and id(node) not in useful):
                 continue
             if node.hooks:
                 g = _run_hooks(node, g)
-            if node.grads is not None if ends is None else id(node) in ends:
+            keeps_grad = node.grads is not None  # a Leaf does, and where retain_grad was called
+            if keeps_grad if ends is None else id(node) in ends:
                 finished[id(node)] = node, g
             if useful is None:
-                needs = [owner is not None for owner in node.owners]
+                needs = [parent is not None for parent in node.parents]
             else:
-                needs = [id(owner) in useful for owner in node.owners]
+                needs = [id(parent) in useful for parent in node.parents]
             if True not in needs:
                 continue
             likes, indices = node.likes, node.indices
-            gradients = node.op.gradients(node, g, needs, taped)
-            for k, (owner, gi) in enumerate(zip(node.owners, gradients)):
+            gradients = node.op.gradients(node, g, needs, create_graph)
+            for k, (parent, gi) in enumerate(zip(node.parents, gradients)):
                 if gi is not None and needs[k]:
+                    if isinstance(gi, Tensor) and not create_graph:
+                        gi = gi.data  # a rule may have made its own
                     like = g if likes is None else likes[k]
                     if getattr(gi, "shape", None) != like.shape or gi.dtype != like.dtype:
                         gi = _fit(gi, like, node, k)
-                    give(owner, indices[k], gi)
+                    give(parent, indices[k], gi)
             if not retain_graph:
                 node.arrays = node.outputs = None
     return finished
@@ -104,7 +107,7 @@ def _leading_to(ends: set, order: list) -> set:
     """The ids of the nodes in `order` from which backward reaches one of `ends`, which included."""
     useful = set(ends)
     for node in reversed(order):
-        if any(id(owner) in useful for owner in node.owners):
+        if any(id(parent) in useful for parent in node.parents):
             useful.add(id(node))
     return useful
 
@@ -128,7 +131,7 @@ def _run_hooks(node: Node | Leaf, g: Any) -> Any:
 
     def run(g, index):
         for hook in list(node.hooks.get(index, ())) if g is not None else ():
-            seen = g if isinstance(g, Tensor) else at_place(g)
+            seen = g if isinstance(g, Tensor) else at_place(_read_only(g))
             answer = hook(seen)
             if answer is not None:
                 if not isinstance(answer, Tensor) or answer.shape != g.shape:
@@ -140,13 +143,21 @@ def _run_hooks(node: Node | Leaf, g: Any) -> Any:
     return [run(gi, i) for i, gi in enumerate(g)] if node.many else run(g, 0)
 
 
-def _seed(output: Tensor, gradient: Any, argument: str, taped: bool) -> Any:
+def _read_only(array: Any) -> Any:
+    """A view that cannot be written into (CuPy has none: there, the array)."""
+    view = np.asarray(array).view() if device_of(array) == "cpu" else array
+    if view is not array:
+        view.setflags(False)
+    return view
+
+
+def _seed(output: Tensor, gradient: Any, argument: str, create_graph: bool) -> Any:
     """The gradient at an output from which a pass starts, checked."""
     if not isinstance(output, Tensor):
-        raise TypeError(f"backward: got {type(output).__name__} as an output, wants a Tensor")
+        raise TypeError(f"got {type(output).__name__} as an output, wants a Tensor")
     if output.node is None:
         raise RuntimeError(
-            "backward: the output does not depend on any Tensor with requires_grad=True"
+            "the output does not depend on any Tensor with requires_grad=True: no gradient"
         )
     data = output.data
     if gradient is None:
@@ -162,7 +173,7 @@ def _seed(output: Tensor, gradient: Any, argument: str, taped: bool) -> Any:
         raise ValueError(f"{argument}: got {describe(tensor.data)}, wants {describe(data)}")
     if tensor.data.dtype != data.dtype:
         tensor = astype(tensor, dtype=data.dtype)
-    return tensor if taped else tensor.data
+    return tensor if create_graph else tensor.data
 
 
 def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False) -> None:
@@ -171,7 +182,7 @@ def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False
     `gradient` (shape of output) may be left out for a scalar. The pass frees the graph unless
     `retain_graph`; it records nothing (`grad(…, create_graph=True)` does).
     """
-    seeds = [(output, _seed(output, gradient, "gradient", taped=False))]
+    seeds = [(output, _seed(output, gradient, "gradient", create_graph=False))]
     for node, g in run_backward(seeds, retain_graph=retain_graph).values():
         for index in node.grads if node.many else (0,):
             _accumulate(node, index, g[index] if node.many else g)
@@ -225,7 +236,7 @@ def grad(
         for k, (output, g) in enumerate(zip(outputs, gradients))
     ]
     retain = create_graph if retain_graph is None else retain_graph
-    finished = run_backward(seeds, inputs, retain_graph=retain, taped=create_graph)
+    finished = run_backward(seeds, inputs, retain_graph=retain, create_graph=create_graph)
     answers = []
     for k, x in enumerate(inputs):
         _, g = finished.get(id(x.node), (None, None))
@@ -235,7 +246,7 @@ def grad(
             raise RuntimeError(
                 f"inputs[{k}]: no output depends on it; allow_unused=True gives None for it"
             )
-        if g is not None and not create_graph:
+        if g is not None and not isinstance(g, Tensor):
             g = at_place(copied(g))  # a rule may return a view, or an array twice
         answers.append(g)
     return tuple(answers)

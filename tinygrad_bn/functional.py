@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from . import ops
-from .backend import array_module
+from . import ops, recording
+from .backend import array_module, as_array, device_of
 from .graph import Tensor, describe
 from .norm import IMPLEMENTATIONS, running
 
@@ -20,6 +20,8 @@ __all__ = [
     "softmax",
     "tanh",
 ]
+
+_NUMBERS = (int, float, np.number)
 
 relu, sigmoid, tanh = ops.relu, ops.sigmoid, ops.tanh
 
@@ -68,6 +70,9 @@ def batch_norm(
             [ 0.    ],
             [ 1.2247]])
     """
+    input, running_mean, running_var, weight, bias = map(
+        _array, (input, running_mean, running_var, weight, bias)
+    )
     norm = IMPLEMENTATIONS.get(impl)
     if norm is None:
         raise ValueError(f'impl: got {impl!r}, wants "fused" or "composed"')
@@ -84,16 +89,22 @@ def batch_norm(
     )
     if training and m:
         y, mu, var = norm.batch_norm(input, gamma, beta, axes=axes, eps=eps)
-        if running_mean is not None:
+        if running_mean is not None and recording.statistics_move.get():
             arrays = [
                 v.data if isinstance(v, Tensor) else v for v in (running_mean, running_var, mu, var)
             ]
             running.move(*arrays, m, momentum)
     else:
         if training:  # an empty batch: it has no statistics, and leaves the running ones alone
-            mu, var = 0.0, 1.0
+            xp = array_module([input.data if isinstance(input, Tensor) else input])
+            mu, var = xp.zeros(column, input.dtype), xp.ones(column, input.dtype)
         y = norm.batch_norm_inference(input, mu, var, gamma, beta, eps=eps)
     return ops.astype(y, dtype=dtype) if dtype == np.float16 else y
+
+
+def _array(value):
+    """A list as an array; Tensors, arrays and None as they are."""
+    return as_array(value) if isinstance(value, (list, tuple)) else value
 
 
 def _check_batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps):
@@ -107,21 +118,25 @@ def _check_batch_norm(input, running_mean, running_var, weight, bias, training, 
     if running_mean is None and not training:
         raise ValueError("running_mean: got None, wants the statistics that inference uses")
     channels = input.shape[1]
-    wants = np.float32 if input.dtype == np.float16 else input.dtype
+    wants = np.dtype(np.float32) if input.dtype == np.float16 else input.dtype
+    device = device_of(input.data if isinstance(input, Tensor) else input)
     for name, value in (
         ("running_mean", running_mean),
         ("running_var", running_var),
         ("weight", weight),
         ("bias", bias),
     ):
-        if value is not None and (value.shape != (channels,) or value.dtype != wants):
+        array = value.data if isinstance(value, Tensor) else value
+        if value is not None and (
+            (array.shape, array.dtype, device_of(array)) != ((channels,), wants, device)
+        ):
             raise ValueError(
-                f"{name}: got {value.dtype}{list(value.shape)}, wants {wants}[{channels}] "
-                f"beside an input of {input.dtype}{list(input.shape)}"
+                f"{name}: got {describe(array)}, wants {wants}[{channels}] beside an input of "
+                f"{describe(input)}"
             )
-    if not (isinstance(eps, (int, float)) and 0 <= eps < math.inf):
+    if not (isinstance(eps, _NUMBERS) and 0 <= eps < math.inf):
         raise ValueError(f"eps: got {eps!r}, wants a number ≥ 0")
-    if isinstance(momentum, (int, float)):
+    if isinstance(momentum, _NUMBERS):
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum: got {momentum!r}, wants a number in [0, 1]")
     elif getattr(momentum, "shape", None) != ():
@@ -148,6 +163,7 @@ def _reduce(losses, reduction, total_weight=None):
 
 def mse_loss(input, target, reduction="mean"):
     """The squared differences of two arrays of one shape, averaged (or summed, or as they are)."""
+    input, target = _array(input), _array(target)
     if input.shape != target.shape:
         raise ValueError(f"target: got shape {target.shape}, wants that of input, {input.shape}")
     difference = input - target
@@ -165,6 +181,7 @@ def cross_entropy(
     `label_smoothing` in [0, 1] moves that share of the target to all classes evenly. An index out
     of range is a ValueError on the CPU; on a GPU, where a check would wait, the loss is NaN.
     """
+    input, target, weight = map(_array, (input, target, weight))
     if input.dtype.kind != "f" or not input.shape:
         raise TypeError(f"input: got {input.dtype}{list(input.shape)}, wants floating point logits")
     if not (isinstance(label_smoothing, (int, float)) and 0 <= label_smoothing <= 1):
@@ -175,6 +192,9 @@ def cross_entropy(
     if weight is not None and weight.shape != (classes,):
         raise ValueError(f"weight: got shape {weight.shape}, wants ({classes},)")
     weights = None if weight is None else ops.reshape(weight, shape=beside)
+    dtype = input.dtype
+    if dtype == np.float16:  # a sum of 40,000 losses has no place in it
+        input = ops.astype(input, dtype=np.float32)
     losses = -ops.log_softmax(input, axis=axis)
     if weights is not None:
         losses = losses * weights
@@ -183,7 +203,8 @@ def cross_entropy(
             raise ValueError(f"target: got shape {target.shape}, wants {input.shape} of input")
         smoothed = target * (1 - label_smoothing) + label_smoothing / classes
         total = ops.sum(losses * smoothed, axis=axis)
-        return _reduce(total, reduction)
+        loss = _reduce(total, reduction)
+        return loss if loss.dtype == dtype else ops.astype(loss, dtype=dtype)
     hit, counts, outside = _one_hot(input, target, axis, ignore_index)
     total = ops.sum(ops.where(hit, losses, 0.0), axis=axis)
     if label_smoothing:
@@ -192,7 +213,8 @@ def cross_entropy(
     if outside is not None:
         total = ops.where(outside, math.nan, total)
     total_weight = ops.sum(hit if weights is None else hit * weights)
-    return _reduce(total, reduction, ops.astype(total_weight, dtype=input.dtype))
+    loss = _reduce(total, reduction, ops.astype(total_weight, dtype=input.dtype))
+    return loss if loss.dtype == dtype else ops.astype(loss, dtype=dtype)
 
 
 def _one_hot(input, target, axis, ignore_index):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from . import recording
-from .backend import array_module, as_array, device_of, is_array, on_device_of
-from .recording import Trace, written_since
+from .backend import array_module, as_array, describe, is_array, on_device_of
+from .recording import Trace, raise_if_written
 
 
 class Tensor:
@@ -46,7 +46,7 @@ class Leaf:
     """An end of the graph: here the gradient of a Tensor that the user made arrives and stays."""
 
     __slots__ = ("grads", "hooks")
-    owners, many = (), 0  # it comes from nothing, and is one Tensor
+    parents, many = (), 0  # it comes from nothing, and is one Tensor
 
     def __init__(self) -> None:
         self.grads, self.hooks = {}, None  # as of a Node; its only output is number 0
@@ -58,7 +58,7 @@ def new_leaf(array: Any) -> Leaf:
     return Leaf()
 
 
-_NUMBER = (float, int, bool)  # arguments without shape and dtype
+_NUMBER = (float, int, bool, np.generic)  # arguments without a shape
 
 
 class Like:
@@ -73,13 +73,14 @@ class Like:
 class Node:
     """One recorded op: where its arguments came from, and what its gradient rules will read.
 
-    It holds arrays and no Tensor: what is done to a Tensor later changes no gradient.
+    It holds arrays and no Tensor: giving a Tensor other data later changes no gradient. (What is
+    written into the array itself, behind the library's back, does.)
     """
 
     __slots__ = (
         "op",
-        "owners",  # the Node or Leaf of each argument; None for a constant
-        "indices",  # which output of its owner each argument is
+        "parents",  # the Node or Leaf of each argument; None for a constant
+        "indices",  # which output of its parent each argument is
         "arrays",  # the arguments that the rules read, None for others; None when freed
         "likes",  # shape and dtype of each argument; None if all are as the output's
         "outputs",  # the outputs that the rules read
@@ -101,10 +102,15 @@ class Op:
         self.name, self.variadic = forward.__name__.lstrip("_"), variadic
         parameters = list(inspect.signature(forward).parameters.values())[1:]
         self.arity = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
-        self.__signature__ = inspect.Signature(
-            [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in parameters]
-        )
+        anyhow = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in parameters]
+        self.__signature__ = inspect.Signature(anyhow)
         self.keeps_outputs = outputs and [not name.startswith("_") for name in outputs]
+        reads = [len(inspect.signature(rule).parameters) for rule in vjps if rule]
+        if vjps and (len(vjps) != self.arity or min(reads) < 2 + self.arity):
+            names = ", ".join(p.name for p in parameters[: self.arity])
+            raise TypeError(
+                f"{self.name}: wants a rule (g, out, {names}) for each of its arguments"
+            )
         self._plans: dict = {}
 
     def __repr__(self) -> str:
@@ -118,23 +124,31 @@ class Op:
                 break
         else:
             return self._compute(args, kwargs)
-        arrays, owners, indices, plain = [], [], [], True
+        arrays, parents, indices, plain = [], [], [], True
         for arg in args:
             if isinstance(arg, Tensor):
                 plain = False
                 arrays.append(arg.data)
-                owners.append(arg.node)
+                parents.append(arg.node)
                 indices.append(arg.index)
             else:
-                arrays.append(as_array(arg) if type(arg) in (list, tuple) else arg)
-                owners.append(None)
+                known = type(arg) is np.ndarray or arg is None or isinstance(arg, _NUMBER)
+                arrays.append(arg if known or is_array(arg) else self._converted(arg))
+                parents.append(None)
                 indices.append(0)
         out = self._compute(arrays, kwargs)
         if plain:
             return out
-        if not any(owners) or not (self.vjps or self.joint) or not recording.recording.get():
+        if not any(parents) or not (self.vjps or self.joint) or not recording.recording.get():
             return tuple(map(at_place, out)) if type(out) is tuple else at_place(out)
-        return self._record(args, arrays, owners, indices, out, kwargs)
+        return self._record(args, arrays, parents, indices, out, kwargs)
+
+    def _converted(self, arg):
+        """A list, or an array of another library, as an array."""
+        try:
+            return as_array(arg)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
 
     def _bind(self, args, kwargs):
         """Arguments given by name and options given by position, put where they belong."""
@@ -158,15 +172,15 @@ class Op:
             kind = next((k for k in (IndexError, ValueError) if isinstance(error, k)), TypeError)
             raise kind(f"{self.name}({', '.join(map(describe, arrays))}): {error}") from error
 
-    def _record(self, args, arrays, owners, indices, out, kwargs):
+    def _record(self, args, arrays, parents, indices, out, kwargs):
         """Make the node, with what the needed rules read and nothing else."""
-        needs = tuple([owner is not None for owner in owners])
+        needs = tuple([parent is not None for parent in parents])
         plan = self._plans.get(needs)
         if plan is None:
             plan = self._plans[needs] = self._plan(needs)
         keeps_output, keeps = plan
         node = Node()
-        node.op, node.owners, node.indices, node.kwargs = self, owners, indices, kwargs
+        node.op, node.parents, node.indices, node.kwargs = self, parents, indices, kwargs
         node.arrays = [a if k else None for a, k in zip(arrays, keeps)]
         node.likes = node.outputs = node.hooks = node.grads = node.trace = None
         node.time = recording.now
@@ -194,7 +208,7 @@ class Op:
         for result in results:
             o = result.data
             if type(o) is np.ndarray and all([o is not a for a in arrays]):
-                o.setflags(False)  # rules may read it: nobody writes into it
+                o.setflags(False)  # (write=False) a rule may read it: nobody writes into it
         return tuple(results) if node.many else results[0]
 
     def _plan(self, needs: tuple) -> tuple:
@@ -211,7 +225,7 @@ class Op:
             keeps = [k or not name.startswith("_") for k, name in zip(keeps, names)]
         return keeps_output, tuple(keeps)
 
-    def gradients(self, node: Node, g: Any, needs: Sequence[bool], taped: bool) -> Sequence:
+    def gradients(self, node: Node, g: Any, needs: Sequence[bool], create_graph: bool) -> Sequence:
         """What the rules make of `g`, the gradient at the output (a list, if there are many).
 
         Taped, the rules are fed Tensors at the places where the kept values came from.
@@ -223,11 +237,11 @@ class Op:
                 "to run it again, give the first run retain_graph=True"
             )
         if node.time != recording.now:
-            self._raise_if_written(node)
-        if taped:
+            raise_if_written(self.name, (*node.arrays, *(node.outputs or ())), node.time)
+        if create_graph:
             arguments = [
-                a if a is None or owner is None else at_place(a, owner, i)
-                for a, owner, i in zip(arguments, node.owners, node.indices)
+                a if a is None or parent is None else at_place(a, parent, i)
+                for a, parent, i in zip(arguments, node.parents, node.indices)
             ]
             if node.trace is not None:
                 for tensor, name in zip(arguments, node.trace.input_names):
@@ -235,11 +249,10 @@ class Op:
                         tensor.name = name
             if outputs is not None:
                 outputs = [o if o is None else at_place(o, node, i) for i, o in enumerate(outputs)]
-        # An argument that was not kept is seen as its shape and dtype; without `likes` g has both.
+        # An argument that was not kept is seen as its shape and dtype; without `likes`, those of g.
         if likes is None:
-            arguments = [g if a is None else a for a in arguments]
-        else:
-            arguments = [like if a is None else a for a, like in zip(arguments, likes)]
+            likes = [Like(g)] * len(arguments)
+        arguments = [like if a is None else a for a, like in zip(arguments, likes)]
         out = outputs if node.many or outputs is None else outputs[0]
         if self.joint:
             gradients = self.joint(g, out, *arguments, needs=needs, **node.kwargs)
@@ -254,15 +267,6 @@ class Op:
             for rule, need in zip(self.vjps, needs)
         ]
 
-    def _raise_if_written(self, node: Node) -> None:
-        for array in (*node.arrays, *(node.outputs or ())):
-            if array is not None and written_since(array, node.time):
-                raise RuntimeError(
-                    f"{self.name}: {describe(array)}, which its gradient needs, was changed in "
-                    "place after it was recorded (by an optimizer, load_state_dict or a training "
-                    "step of batch norm); run the forward pass again"
-                )
-
 
 def op(label: str, *vjps, joint=None, outputs=None, variadic=False) -> Callable[[Callable], Op]:
     """Make a primitive of a forward function `f(xp, *arrays, **options)`, its label in pictures and
@@ -275,7 +279,7 @@ def op(label: str, *vjps, joint=None, outputs=None, variadic=False) -> Callable[
     backward: the rule sees its shape and dtype. The engine sums a gradient back to the shape of an
     argument that was broadcast, and casts it to its dtype. If the op returns a tuple, `outputs`
     names its members (underscore: not kept) and `g` and `out` are lists. `variadic`: the op takes a
-    list of arrays.
+    list of arrays. A rule is given the options that the call gave: repeat defaults in it.
 
     >>> import tinygrad_bn as tg
     >>> @tg.op("x³", lambda g, _out, x: g * 3 * x * x)
@@ -285,14 +289,6 @@ def op(label: str, *vjps, joint=None, outputs=None, variadic=False) -> Callable[
     >>> tg.grad(cube(x), x)
     (tensor(12.),)
     """
+    if not isinstance(label, str):
+        raise TypeError(f'op: got {type(label).__name__} as its label, wants text: @op("×", …)')
     return lambda forward: Op(forward, label, vjps, joint, outputs, variadic)
-
-
-def describe(value: Any) -> str:
-    """An argument in an error message: dtype, shape and device of an array."""
-    if isinstance(value, Tensor):
-        value = value.data
-    if not hasattr(value, "shape"):
-        return f"{value!r:.40}"
-    device = device_of(value)
-    return f"{value.dtype}{list(value.shape)}" + (f" on {device}" if device != "cpu" else "")

@@ -59,6 +59,8 @@ _UFUNCS = {
     np.less_equal: ops.less_equal,
     np.greater: ops.greater,
     np.greater_equal: ops.greater_equal,
+    np.bitwise_and: ops.bitwise_and,
+    np.bitwise_or: ops.bitwise_or,
 }
 _CREATION = ("tensor", "zeros_like", "ones_like")
 _OURS = {"absolute": "abs", "negative": "neg", "array": "tensor", "asarray": "tensor"}

@@ -4,11 +4,14 @@ A step over a network's parameters one by one costs more than its backward pass 
 small. Laid end to end in one array, they are stepped by a few operations, however many they are.
 """
 
+import copy
 import itertools
 import math
 from collections.abc import Iterable
 
-from .backend import array_module, copied, device_of, on_device_of
+import numpy as np
+
+from .backend import array_module, device_of, on_device_of
 from .graph import Tensor, describe
 from .recording import mark_written, write
 
@@ -17,7 +20,7 @@ __all__ = ["SGD"]
 
 class Flat:
     """Parameters of one dtype and device, end to end in `data`, of which their arrays become views;
-    and an array `grad` for their gradients, filled when a step is made."""
+    an array `grad` for their gradients, filled when a step is made; and one for velocities."""
 
     def __init__(self, parameters: list[Tensor]) -> None:
         self.parameters = parameters
@@ -25,9 +28,16 @@ class Flat:
         self.slices = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
         with on_device_of(parameters[0].data):
             self.xp = array_module([parameters[0].data])
-            self.data, self.grad = self.xp.zeros((2, edges[-1]), parameters[0].dtype)
+            self.data, self.grad, self.velocity = (
+                self.xp.zeros(edges[-1], parameters[0].dtype) for _ in range(3)
+            )
         self.views = [self.data[s].reshape(p.shape) for s, p in zip(self.slices, parameters)]
         self.gather()
+
+    def __deepcopy__(self, memo: dict) -> "Flat":
+        twin = Flat([copy.deepcopy(p, memo) for p in self.parameters])
+        twin.velocity[...] = self.velocity
+        return twin
 
     def gather(self) -> list[slice]:
         """Bring in the gradients, and parameters whose array was replaced. Returns where those with
@@ -79,14 +89,13 @@ class SGD:
         nesterov: bool = False,
     ) -> None:
         for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
-            if not (isinstance(value, (int, float)) and 0 <= value < math.inf):
+            if not (isinstance(value, (int, float, np.number)) and 0 <= value < math.inf):
                 raise ValueError(f"{name}: got {value!r}, wants a number ≥ 0")
         if nesterov and not momentum:
             raise ValueError("nesterov: wants a momentum above 0")
         self.lr, self.momentum = lr, momentum
         self.weight_decay, self.nesterov = weight_decay, nesterov
         self.flats = _flatten(params)
-        self.velocities = [copied(flat.grad) if momentum else None for flat in self.flats]
 
     def zero_grad(self) -> None:
         """Forget all gradients (they become None, not 0)."""
@@ -97,20 +106,21 @@ class SGD:
     def step(self) -> None:
         """Move every parameter that has a gradient."""
         gathered = [flat.gather() for flat in self.flats]  # which may raise: before all else
-        for flat, velocity, runs in zip(self.flats, self.velocities, gathered):
-            with on_device_of(flat.data):
-                for run in runs:
-                    p, g = flat.data[run], flat.grad[run]
-                    if self.weight_decay:
-                        g = g + self.weight_decay * p
-                    if self.momentum:
-                        v = velocity[run]
-                        v *= self.momentum
-                        v += g
-                        g = g + self.momentum * v if self.nesterov else v
-                    p -= self.lr * g
-            if runs:
-                mark_written(flat.data)
+        for flat, runs in zip(self.flats, gathered):
+            for run in runs:
+                with on_device_of(flat.data):
+                    self._move(flat.data[run], flat.grad[run], flat.velocity[run])
+                mark_written(flat.data[run])
+
+    def _move(self, p, g, v) -> None:
+        """One step of the parameters p with the gradients g, in place; v are their velocities."""
+        if self.weight_decay:
+            g = g + self.weight_decay * p
+        if self.momentum:
+            v *= self.momentum
+            v += g
+            g = g + self.momentum * v if self.nesterov else v
+        p -= self.lr * g
 
 
 def _flatten(params: Iterable[Tensor]) -> list[Flat]:

@@ -8,26 +8,34 @@ import itertools
 import os
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any
 
-from .backend import on_device_of, storage
+from .backend import describe, extent, on_device_of, storage_of
 
 recording: ContextVar[bool] = ContextVar("recording", default=True)
+statistics_move: ContextVar[bool] = ContextVar("statistics_move", default=True)
 scopes: ContextVar[tuple[str, ...] | None] = ContextVar("scopes", default=None)  # None: no tracing
 
 
-@contextlib.contextmanager
-def _set(variable: ContextVar, value: Any) -> Iterator[None]:
-    token = variable.set(value)
-    try:
-        yield
-    finally:
-        variable.reset(token)
+class _Set(contextlib.ContextDecorator):
+    """A context variable set inside a `with` block, or a decorated function; usable again."""
+
+    def __init__(self, variable: ContextVar, value: Any) -> None:
+        self._variable, self._value, self._tokens = variable, value, []
+
+    def __enter__(self) -> None:
+        self._tokens.append(self._variable.set(self._value))
+
+    def __exit__(self, *exception: object) -> None:
+        self._variable.reset(self._tokens.pop())
+
+    def _recreate_cm(self) -> "_Set":  # for each call of a decorated function, whatever the thread
+        return _Set(self._variable, self._value)
 
 
-def no_grad():
+def no_grad() -> _Set:
     """Ops inside compute and record nothing. A context manager and a decorator.
 
     >>> import tinygrad_bn as tg
@@ -36,30 +44,35 @@ def no_grad():
     ...     print((x * 2).requires_grad)
     False
     """
-    return _set(recording, False)
+    return _Set(recording, False)
 
 
-def enable_grad():
+def enable_grad() -> _Set:
     """Record again, inside a `no_grad` block."""
-    return _set(recording, True)
+    return _Set(recording, True)
 
 
-def set_recording(on: bool):
+def set_recording(on: bool) -> _Set:
     """`enable_grad()` or `no_grad()`, by a value."""
-    return _set(recording, on)
+    return _Set(recording, on)
 
 
-def tracing():
+def still_statistics() -> _Set:
+    """Inside, batch norm does not move running statistics: a step is checked, not made."""
+    return _Set(statistics_move, False)
+
+
+def tracing() -> _Set:
     """Nodes recorded inside also keep their values, names, module and source line, for pictures.
 
     It costs memory (no intermediate value is freed) and time (a look at the stack for every op).
     """
-    return _set(scopes, scopes.get() or ())
+    return _Set(scopes, scopes.get() or ())
 
 
-def scope(name: str):
+def scope(name: str) -> _Set:
     """Inside `tracing`, nodes recorded in this block belong to `name` (a module, say)."""
-    return _set(scopes, (*scopes.get(), name))
+    return _Set(scopes, (*scopes.get(), name))
 
 
 class Trace:
@@ -93,7 +106,8 @@ def _user_line() -> str:
 # two integers.
 
 _ticks = itertools.count(1)
-_last_write: dict[int, tuple[weakref.ref, int]] = {}  # id of a storage -> (it, time of last write)
+# id of a storage -> (it, {(first, last) address written: when})
+_writes: dict[int, tuple[weakref.ref, dict[tuple[int, int], int]]] = {}
 now = 0
 
 
@@ -105,17 +119,31 @@ def write(array: Any, value: Any) -> None:
 
 
 def mark_written(array: Any) -> None:
-    """Note that the storage of `array`, which all its views share, has just changed."""
+    """Note that `array`, and so every view that overlaps it, has just changed."""
     global now
     now = next(_ticks)
-    owner = storage(array)
-    key = id(owner)
-    known = _last_write.get(key)
-    reference = known[0] if known else weakref.ref(owner, lambda _: _last_write.pop(key, None))
-    _last_write[key] = (reference, now)
+    storage = storage_of(array)
+    key = id(storage)
+    if key not in _writes:
+        _writes[key] = weakref.ref(storage, lambda _: _writes.pop(key, None)), {}
+    _writes[key][1][extent(array)] = now
 
 
 def written_since(array: Any, time: int) -> bool:
-    """Whether the library wrote into the storage of `array` after `time`."""
-    known = _last_write.get(id(storage(array)))
-    return known is not None and known[1] > time
+    """Whether the library wrote into what `array` looks at after `time`."""
+    _, writes = _writes.get(id(storage_of(array)), (None, {}))
+    if all(written <= time for written in writes.values()):
+        return False
+    first, last = extent(array)
+    return any(w > time and a <= last and first <= b for (a, b), w in list(writes.items()))
+
+
+def raise_if_written(op: str, arrays: Iterable, time: int) -> None:
+    """A RuntimeError if one of the arrays that an op kept was written into after `time`."""
+    for array in arrays:
+        if array is not None and written_since(array, time):
+            raise RuntimeError(
+                f"{op}: {describe(array)}, which its gradient needs, was changed in place after it "
+                "was recorded (by an optimizer, load_state_dict, an operator such as += or a "
+                "training step of batch norm); run the forward pass again"
+            )

@@ -67,7 +67,7 @@ class Scalar:
     def __sub__(self, other):
         if isinstance(other, Scalar):
             return Scalar(self.data - other.data, (self, other), (1.0, -1.0), "−")
-        return self + -other
+        return self + -other if isinstance(other, _NUMBERS) else NotImplemented
 
     def __rsub__(self, other):
         return -self + other
@@ -76,7 +76,7 @@ class Scalar:
         if isinstance(other, Scalar):
             out = self.data / other.data
             return Scalar(out, (self, other), (1.0 / other.data, -out / other.data), "÷")
-        return self * (1.0 / other)
+        return self * (1.0 / other) if isinstance(other, _NUMBERS) else NotImplemented
 
     def __rtruediv__(self, other):
         return self**-1 * other

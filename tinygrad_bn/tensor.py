@@ -60,7 +60,7 @@ def device(self) -> str:
 @_property
 def is_leaf(self) -> bool:
     """Whether the user made it: it is not the result of a recorded op."""
-    return self.node is None or not self.node.owners
+    return self.node is None or not self.node.parents
 
 
 @_property
@@ -91,7 +91,7 @@ def grad(self, value: Tensor | None) -> None:
     if value is None:
         if self.grad is not None:
             self.node.grads[self.index] = None
-    elif not isinstance(value, Tensor) or self.node is None or self.node.owners:
+    elif not isinstance(value, Tensor) or self.node is None or self.node.parents:
         raise TypeError(
             f"grad: got {type(value).__name__}, wants None, or a Tensor at a leaf that requires "
             "a gradient"
@@ -130,7 +130,7 @@ def retain_grad(self) -> None:
         raise RuntimeError("retain_grad: this Tensor does not require a gradient")
     if self.node.grads is None:
         self.node.grads = {}
-    if self.node.owners:
+    if self.node.parents:
         self.node.grads.setdefault(self.index, None)
 
 
@@ -212,6 +212,9 @@ for _name, _function in _COMPARISONS.items():
 Tensor.__neg__ = lambda self: ops.neg(self)
 Tensor.__pos__ = lambda self: self
 Tensor.__abs__ = lambda self: ops.abs(self)
+Tensor.__and__ = Tensor.__rand__ = lambda self, other: ops.bitwise_and(self, other)
+Tensor.__or__ = Tensor.__ror__ = lambda self, other: ops.bitwise_or(self, other)
+Tensor.__invert__ = lambda self: ops.invert(self)
 Tensor.__hash__ = object.__hash__  # by identity, though == compares elementwise
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import graph as engine_graph
 from ..backend import to_device
-from ..engine import grad, owners, toposort
+from ..engine import grad, parents, toposort
 from ..graph import Leaf, Tensor, at_place
 from ..recording import written_since
 from ..scalar import Scalar
@@ -84,7 +84,7 @@ def tensor_graph(outputs: Sequence[Tensor], gradients: bool) -> Graph:
     carries the gradient of it. That is a backward pass: hooks run, and a graph that an earlier
     backward freed is a RuntimeError. No `.grad` is changed.
     """
-    order = toposort([t.node for t in outputs if t.node is not None], owners)
+    order = toposort([t.node for t in outputs if t.node is not None], parents)
     places, notes = _places(outputs, order)
     slopes = {}
     if gradients and len(outputs) == 1 and outputs[0].data.size == 1:
@@ -136,9 +136,9 @@ def _key(tensor: Tensor) -> Any:
 
 def _arguments(node: engine_graph.Node) -> Iterator[tuple[int, Any, int]]:
     """For each argument that was given: its number, the key of its node, which output of that."""
-    for k, (owner, index) in enumerate(zip(node.owners, node.indices)):
-        if owner is not None:
-            yield k, id(owner), index
+    for k, (parent, index) in enumerate(zip(node.parents, node.indices)):
+        if parent is not None:
+            yield k, id(parent), index
         elif node.trace is not None:
             constant = node.trace.inputs[k]
             if hasattr(constant, "shape"):
@@ -184,7 +184,7 @@ def _places(outputs: Sequence[Tensor], order: list) -> tuple[dict, list[str]]:
                 place.shape, place.dtype = np.shape(value), getattr(value, "dtype", None)
             elif node.likes is not None:
                 place.shape, place.dtype = node.likes[k].shape, node.likes[k].dtype
-            elif node.owners[k] is not None:  # without `likes`, all Tensors are as the output
+            elif node.parents[k] is not None:  # without `likes`, all Tensors are as the output
                 place.shape, place.dtype = mine[0].shape, mine[0].dtype
     return places, [UNTRACED] * untraced + [OVERWRITTEN] * overwritten
 

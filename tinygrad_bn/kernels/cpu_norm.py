@@ -1,7 +1,7 @@
 """Batch norm on NumPy arrays: a block of channels at a time, each channel a contiguous row.
 
-A row is summed pairwise (NumPy does so along the last axis), which keeps seven digits in float32
-however long it is; and no temporary is larger than a block, so memory traffic stays in the cache.
+No temporary is larger than a block, so memory traffic stays in the cache. Rows are summed in twice
+the precision of their values.
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..ops.reduce import reduced_axes
+from ..ops.reduce import WIDER, reduced_axes
 
 _BLOCK = 1 << 17  # elements in a block: half a megabyte of float32
 
@@ -43,7 +43,7 @@ def batch_norm_grads(gs, outs, x, gamma, beta, *, needs, axes, eps):
     dx, shape, eps = np.empty_like(x) if needs[0] else None, mu.shape, x.dtype.type(eps)
     gamma, mu, var, g_mu, g_var = (_column(v, shape) for v in (gamma, mu, var, g_mu, g_var))
     dgamma, dbeta = np.empty((2, len(mu), 1), x.dtype)
-    m = x.dtype.type(x.size // mu.size)
+    m = math.prod([x.shape[i] for i in axes])
     from_x = _channels_first(x, axes)
     from_g = None if g is None else _channels_first(g, axes)
     to_dx = None if dx is None else _channels_first(dx, axes)
@@ -93,14 +93,15 @@ def _rows(part: np.ndarray, statistics: np.ndarray) -> np.ndarray:
 
 
 def _means(rows: np.ndarray) -> np.ndarray:
-    """The mean of each row, as a column."""
-    return np.add.reduce(rows, axis=1, keepdims=True) / rows.dtype.type(rows.shape[1])
+    """The mean of each row, as a column, summed in twice the precision."""
+    sums = np.add.reduce(rows, axis=1, keepdims=True, dtype=WIDER.get(rows.dtype))
+    return (sums / rows.shape[1]).astype(rows.dtype, copy=False)
 
 
 def _column(values, shape: tuple):
     """γ, β or statistics (None: none) as a column beside the rows."""
     if values is None:
         return None
-    if np.size(values) != math.prod(shape):
+    if np.shape(values) != shape:
         values = np.broadcast_to(values, shape)
-    return np.reshape(values, (-1, 1))  # axes of length 1 are all that `shape` can add
+    return values.reshape(-1, 1)  # axes of length 1 are all that `shape` can add

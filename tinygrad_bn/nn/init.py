@@ -1,14 +1,15 @@
 """Initial values, drawn on the host: a seed gives the same network on every device."""
 
 import math
+from typing import Any
 
 from ..creation import rand, randn
 from ..graph import Tensor
 
 
-def uniform(shape: tuple[int, ...], bound: float) -> Tensor:
+def uniform(shape: tuple[int, ...], bound: float, dtype: Any = None, device=None) -> Tensor:
     """Uniform in [−bound, bound)."""
-    return rand(shape) * (2 * bound) - bound
+    return rand(shape, dtype=dtype, device=device) * (2 * bound) - bound
 
 
 def normal(shape: tuple[int, ...], std: float) -> Tensor:

@@ -1,8 +1,11 @@
 """Layers without statistics."""
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
 from .. import functional as F
+from ..ops.shape import reduced_axes
 from .init import fan_in_bound, uniform
 from .module import Module, Parameter
 
@@ -10,17 +13,24 @@ from .module import Module, Parameter
 class Linear(Module):
     """x @ weight.T + bias, for x (…, in_features). Both start uniform in ±1/√in_features."""
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__()
         for name, value in (("in_features", in_features), ("out_features", out_features)):
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name}: got {value!r}, wants a whole number ≥ 0")
         self.in_features, self.out_features = in_features, out_features
         bound = fan_in_bound(in_features)
-        self.weight = Parameter(uniform((out_features, in_features), bound))
-        self.register_parameter(
-            "bias", Parameter(uniform((out_features,), bound)) if bias else None
-        )
+        kind = {"dtype": dtype, "device": device}
+        self.weight = Parameter(uniform((out_features, in_features), bound, **kind))
+        offset = Parameter(uniform((out_features,), bound, **kind)) if bias else None
+        self.register_parameter("bias", offset)
 
     def forward(self, input):
         return F.linear(input, self.weight, self.bias)
@@ -61,8 +71,14 @@ class Flatten(Module):
         self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, input):
-        start, end = self.start_dim % input.ndim, self.end_dim % input.ndim
-        return input.reshape(*input.shape[:start], -1, *input.shape[end + 1 :])
+        axes = reduced_axes(input.ndim, (self.start_dim, self.end_dim))
+        if len(axes) < 2 or axes[0] > axes[1]:
+            raise ValueError(
+                f"input: got shape {input.shape}, wants axes {self.start_dim} to {self.end_dim}"
+            )
+        start, stop = axes[0], axes[1] + 1
+        middle = math.prod(input.shape[start:stop])
+        return input.reshape(*input.shape[:start], middle, *input.shape[stop:])
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"

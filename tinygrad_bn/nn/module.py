@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .. import recording
-from ..backend import as_array, canonical_device, device_of, to_device
+from ..backend import as_array, canonical_device, to_device
 from ..graph import Tensor, at_place, describe
 
 
@@ -15,6 +15,8 @@ class Parameter(Tensor):
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         super().__init__(data.data if isinstance(data, Tensor) else data, requires_grad)
+        if self.device == "cpu" and not self.data.flags.writeable:
+            self.data = self.data.copy()  # it will be trained
 
 
 class IncompatibleKeys(NamedTuple):
@@ -244,9 +246,13 @@ class Module:
             raise RuntimeError(
                 f"load_state_dict of {type(self).__name__}:\n  " + "\n  ".join(problems)
             )
-        for key, array in values.items():
-            home = mine[key].data
-            recording.write(home, to_device(array, device_of(home)).astype(home.dtype))
+        owned = {  # copies first, in case the values are views of what is written
+            key: to_device(values[key], tensor.device).astype(tensor.dtype)
+            for key, tensor in mine.items()
+            if key in values
+        }
+        for key, array in owned.items():
+            recording.write(mine[key].data, array)
         return IncompatibleKeys(missing, unexpected)
 
     # --- What it looks like -----------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Batch norm from primitive ops, line by line as in Ioffe & Szegedy (2015), Algorithm 1.
 
-The gradient is the engine's work. Compare `fused.py`: the same functions, the gradient by hand.
+The gradient is the engine's work. Compare `fused.py`: the same two norms, the gradient by hand.
 """
 
 from ..ops import mean, sqrt

@@ -1,4 +1,4 @@
-"""Batch norm as one op with the analytic gradient. Compare `composed.py`: the same functions.
+"""Batch norm as one op with the analytic gradient. Compare `composed.py`, and its two norms.
 
 With d = x − μ, r = 1/√(σ²+ε), x̂ = d·r and means over the batch, the chain rule of the paper
 (Ioffe & Szegedy 2015, section 3) collapses to
@@ -9,13 +9,18 @@ and a gradient that arrives at μ or σ² itself adds ∂ℓ/∂μ / m and ∂�
 
 Other libraries save μ and σ² as constants for this formula, and go wrong when it is differentiated
 again. Here they are outputs of the op, with a place in the graph: so every order is right.
+
+On NumPy arrays `kernels/cpu_norm.py` computes what the two formulas say; the formulas themselves
+run on CuPy arrays and, to record, on Tensors.
 """
 
 import functools
+import math
 
 from ..graph import op
 from ..kernels import accelerated, cpu_norm
 from ..ops import add, broadcast_to, mean, sqrt
+from ..ops.shape import reduced_axes
 from .composed import scale_and_shift
 
 
@@ -34,7 +39,7 @@ def batch_norm_forward(x, gamma, beta, *, axes, eps):
 def batch_norm_grads(gs, outs, x, gamma, _beta, *, needs, axes, eps):
     """∂ℓ/∂x, ∂ℓ/∂γ, ∂ℓ/∂β from the gradients `gs` at y, μ and σ² (None where none arrives)."""
     (g, g_mu, g_var), (_, mu, var) = gs, outs
-    m = x.size // mu.size
+    m = math.prod([x.shape[i] for i in reduced_axes(len(x.shape), axes)])
     d = x - mu
     d = d - mean(d, axis=axes, keepdims=True)  # 0 on paper: the rounding of μ again
     dgamma = dbeta = None

@@ -6,9 +6,12 @@ from ..graph import op
 __all__ = [
     "argmax",
     "argmin",
+    "bitwise_and",
+    "bitwise_or",
     "equal",
     "greater",
     "greater_equal",
+    "invert",
     "isfinite",
     "less",
     "less_equal",
@@ -51,6 +54,24 @@ def greater(xp, x, y):
 def greater_equal(xp, x, y):
     """x >= y"""
     return xp.greater_equal(x, y)
+
+
+@op("and")
+def bitwise_and(xp, x, y):
+    """x & y: for masks, where both hold."""
+    return x & y
+
+
+@op("or")
+def bitwise_or(xp, x, y):
+    """x | y: for masks, where either holds."""
+    return x | y
+
+
+@op("not")
+def invert(xp, x):
+    """~x: for masks, where it does not hold."""
+    return ~x
 
 
 @op("sign")

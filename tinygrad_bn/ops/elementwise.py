@@ -53,7 +53,7 @@ def neg(xp, x):
 
 @op(
     "pow",
-    lambda g, _out, x, y: g * y * pow(where(_zero_to_zero(x, y), 1.0, x), y - 1),
+    lambda g, _out, x, y: g * y * pow(where(_zero_to_zero(x, y), 1.0, x), y - 1.0),
     lambda g, out, x, _y: g * out * log(where(equal(x, 0), 1.0, x)),
 )
 def pow(xp, x, y):

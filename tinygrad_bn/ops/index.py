@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..backend import device_of, is_array, to_device
+from ..backend import copied, device_of, is_array, to_device
 from ..graph import Tensor, describe, op
 
 __all__ = ["getitem", "scatter_add"]
@@ -52,4 +52,5 @@ def _plain_part(x, part):
             raise IndexError(f"index: got {describe(part)}, wants integers or booleans")
         if device_of(part) != device:
             raise ValueError(f"index: got {describe(part)}, wants it on {device} as the Tensor is")
+        part = copied(part)  # the gradient will read it again
     return part

@@ -11,7 +11,7 @@ from ..engine import accumulator, astype, broadcast_to
 from ..graph import op
 from .compare import equal, not_equal
 from .elementwise import exp, log, where
-from .shape import reshape
+from .shape import reduced_axes, reshape
 
 __all__ = [
     "amax",
@@ -28,21 +28,7 @@ __all__ = [
 
 
 # In which a mean or variance is computed. (What is not here, NumPy chooses.)
-_WIDER = {np.dtype(np.float16): np.float32, np.dtype(np.float32): np.float64}
-
-
-def reduced_axes(ndim, axis):
-    """The axes that a reduction of an `ndim`-dimensional array removes, none negative.
-
-    A number has no axis, but as in NumPy one may ask for its 0 or -1.
-    """
-    if axis is None:
-        return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    for a in axes:
-        if not -(ndim or 1) <= a < (ndim or 1):
-            raise np.exceptions.AxisError(a, ndim)
-    return tuple([a % ndim for a in axes]) if ndim else ()
+WIDER = {np.dtype(np.float16): np.float32, np.dtype(np.float32): np.float64}
 
 
 def _kept(shape, axis):
@@ -80,7 +66,7 @@ def sum(xp, x, *, axis=None, keepdims=False):
 def mean(xp, x, *, axis=None, keepdims=False):
     """The mean, summed in twice the precision of x: statistics of a million values need it."""
     axis = reduced_axes(len(x.shape), axis)
-    mean = xp.mean(x, axis=axis, keepdims=keepdims, dtype=_WIDER.get(x.dtype))
+    mean = xp.mean(x, axis=axis, keepdims=keepdims, dtype=WIDER.get(x.dtype))
     return mean.astype(x.dtype, copy=False) if x.dtype.kind == "f" else mean
 
 
@@ -95,7 +81,7 @@ def var(xp, x, *, axis=None, correction=0, keepdims=False):
     """The variance, Σ(x − mean)² / (n − correction): biased unless correction=1."""
     axis = reduced_axes(len(x.shape), axis)
     options = {"axis": axis, "ddof": correction, "keepdims": keepdims}
-    var = xp.var(x, dtype=_WIDER.get(x.dtype), **options)
+    var = xp.var(x, dtype=WIDER.get(x.dtype), **options)
     return var.astype(x.dtype, copy=False) if x.dtype.kind == "f" else var
 
 
@@ -121,6 +107,12 @@ def min(xp, x, *, axis=None, keepdims=False):
 amax, amin = max, min  # NumPy's other names
 
 
+def _largest(xp, x, axis):
+    """The maximum with keepdims=True; -inf over no values at all."""
+    shape = _kept(x.shape, axis)
+    return xp.max(x, axis=axis, keepdims=True) if x.size else xp.full(shape, -math.inf, x.dtype)
+
+
 def _logsumexp_grad(g, out, x, axis=None, keepdims=False):
     # Where every x is -inf, x - out would be NaN: each share is 0 there.
     out = _spread(where(equal(out, -math.inf), 0.0, out), x.shape, axis)
@@ -131,7 +123,7 @@ def _logsumexp_grad(g, out, x, axis=None, keepdims=False):
 def logsumexp(xp, x, *, axis=None, keepdims=False):
     """log Σ exp(x), without overflow."""
     axis = reduced_axes(len(x.shape), axis)
-    top = xp.max(x, axis=axis, keepdims=True)
+    top = _largest(xp, x, axis)
     shift = xp.where(xp.isfinite(top), top, 0)
     total = sum(exp(x - shift), axis=axis, keepdims=True)
     with np.errstate(divide="ignore"):  # the log of a sum of nothing is -inf
@@ -146,7 +138,7 @@ def _softmax_grad(g, out, _x, axis=-1):
 @op("softmax", _softmax_grad)
 def softmax(xp, x, *, axis=-1):
     """exp(x) / Σ exp(x) along `axis`, without overflow."""
-    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    e = xp.exp(x - _largest(xp, x, axis))
     return e / sum(e, axis=axis, keepdims=True)
 
 
@@ -157,5 +149,6 @@ def _log_softmax_grad(g, out, _x, axis=-1):
 @op("log softmax", _log_softmax_grad)
 def log_softmax(xp, x, *, axis=-1):
     """log(softmax(x)) along `axis`, accurate where softmax rounds to 0."""
-    shifted = x - xp.max(x, axis=axis, keepdims=True)
-    return shifted - log(sum(exp(shifted), axis=axis, keepdims=True))
+    shifted = x - _largest(xp, x, axis)
+    with np.errstate(divide="ignore"):
+        return shifted - log(sum(exp(shifted), axis=axis, keepdims=True))

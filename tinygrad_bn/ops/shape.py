@@ -3,6 +3,8 @@
 import itertools
 import math
 
+import numpy as np
+
 from ..engine import astype, broadcast_to, sum_to
 from ..graph import op
 from .index import getitem
@@ -20,6 +22,20 @@ __all__ = [
     "swapaxes",
     "transpose",
 ]
+
+
+def reduced_axes(ndim, axis):
+    """The axes that a reduction of an `ndim`-dimensional array removes, none negative.
+
+    A number has no axis, but as in NumPy one may ask for its 0 or -1.
+    """
+    if axis is None:
+        return tuple(range(ndim))
+    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    for a in axes:
+        if not -(ndim or 1) <= a < (ndim or 1):
+            raise np.exceptions.AxisError(a, ndim)
+    return tuple([a % ndim for a in axes]) if ndim else ()
 
 
 @op("reshape", lambda g, _out, _x, shape: reshape(g, shape=_x.shape))
@@ -88,6 +104,7 @@ def split(x, sections, axis=0):
     >>> tg.split(tg.tensor([1.0, 2.0, 3.0, 4.0]), 2)
     [tensor([1., 2.]), tensor([3., 4.])]
     """
+    (axis,) = reduced_axes(len(x.shape), axis)
     length = x.shape[axis]
     if hasattr(sections, "__index__"):
         if sections < 1 or length % sections:

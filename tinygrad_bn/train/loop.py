@@ -80,12 +80,13 @@ def error_rate(model: Module, x: Any, y: Any) -> float | None:
     """
     device = next(model.parameters()).device
     x, y = (as_array(v.data if isinstance(v, Tensor) else v, device=device) for v in (x, y))
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     with no_grad(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         outputs = model(Tensor(x)).data
         finite = bool(abs(outputs).max() < math.inf)  # false for NaN, too
-    model.train(training)
+    for module, training in modes:
+        module.training = training
     return float((outputs.argmax(1) != y).mean()) if finite else None
 
 
