@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_every_snippet_prints_what_the_readme_says(cpu_only):
+def test_every_snippet_prints_what_the_readme_says(cpu_only, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # one of them saves a file
     snippets = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", README, re.DOTALL)
     assert sum(bool(printed) for _, printed in snippets) >= 3
     names = {}  # later snippets may use what earlier ones made, as a reader does
