@@ -293,6 +293,11 @@ def test_on_plain_arrays_it_computes_plain_arrays(impl, cpu_only):
     assert (mean != 0).all()
 
 
+def test_arrays_that_do_not_fit_are_named_too(cpu_only):
+    with pytest.raises(TypeError, match=r"input: got int64\[4, 3\]"):
+        F.batch_norm(np.ones((4, 3), np.int64), None, None, training=True)
+
+
 @BOTH
 def test_float16_is_normalized_in_float32(impl):
     x = leaf((np.random.default_rng(0).standard_normal((300, 2)) * 100 + 1000).astype(np.float16))

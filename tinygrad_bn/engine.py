@@ -54,7 +54,8 @@ def run_backward(
 
     Returns the finished sums {id(node): (node, gradient)}: at the nodes of `targets`, and then no
     work is done that leads to none of them; or, without targets, wherever a `.grad` is kept. The
-    gradient at a node of many outputs is a list, None where nothing arrived. Taped: Tensors.
+    gradient at a node of many outputs is a list, None where nothing arrived. With `create_graph`
+    the rules are fed Tensors, and the gradients are Tensors.
     """
     order = toposort([output.node for output, _ in seeds], parents)
     ends = None if targets is None else {id(target.node) for target in targets}
@@ -79,8 +80,9 @@ def run_backward(
                 continue
             if node.hooks:
                 g = _run_hooks(node, g)
-            keeps_grad = node.grads is not None  # a Leaf does, and where retain_grad was called
-            if keeps_grad if ends is None else id(node) in ends:
+            # A Leaf has `grads`, and so has a Node for which retain_grad was called.
+            wanted = id(node) in ends if ends is not None else node.grads is not None
+            if wanted:
                 finished[id(node)] = node, g
             if useful is None:
                 needs = [parent is not None for parent in node.parents]

@@ -1,6 +1,7 @@
 """PyTorch's functions, by PyTorch's names and defaults, over `ops` and `norm`."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -21,22 +22,23 @@ __all__ = [
     "tanh",
 ]
 
+Array = Any  # a Tensor, or an array of NumPy or CuPy: the answer is of the same kind
 _NUMBERS = (int, float, np.number)
 
 relu, sigmoid, tanh = ops.relu, ops.sigmoid, ops.tanh
 
 
-def linear(input, weight, bias=None):
+def linear(input: Array, weight: Array, bias: Array | None = None) -> Array:
     """input @ weight.T + bias, for input (…, n), weight (m, n) and bias (m,)."""
     return ops.linear(input, weight, bias)
 
 
-def softmax(input, dim):
+def softmax(input: Array, dim: int) -> Array:
     """exp(input) / Σ exp(input) along `dim`."""
     return ops.softmax(input, axis=dim)
 
 
-def log_softmax(input, dim):
+def log_softmax(input: Array, dim: int) -> Array:
     """log(softmax(input)) along `dim`."""
     return ops.log_softmax(input, axis=dim)
 
@@ -45,16 +47,16 @@ def log_softmax(input, dim):
 
 
 def batch_norm(
-    input,
-    running_mean,
-    running_var,
-    weight=None,
-    bias=None,
-    training=False,
-    momentum=0.1,
-    eps=1e-5,
-    impl="fused",
-):
+    input: Array,
+    running_mean: Array | None,
+    running_var: Array | None,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    impl: str = "fused",
+) -> Array:
     """Batch norm of `input` (N, C, …): each channel by its mean and variance over N and the rest.
 
     In training the statistics are the batch's, and `running_mean`, `running_var` (each (C,), or
@@ -109,10 +111,7 @@ def _array(value):
 
 def _check_batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps):
     if not hasattr(input, "dtype") or input.dtype.kind != "f" or len(input.shape) < 2:
-        raise TypeError(
-            f"input: got {describe(getattr(input, 'data', input))}, "
-            "wants floating point of shape (N, C, …)"
-        )
+        raise TypeError(f"input: got {describe(input)}, wants floating point of shape (N, C, …)")
     if (running_mean is None) != (running_var is None):
         raise ValueError("running_mean, running_var: got only one of them, wants both or neither")
     if running_mean is None and not training:
@@ -161,7 +160,7 @@ def _reduce(losses, reduction, total_weight=None):
     raise ValueError(f'reduction: got {reduction!r}, wants "mean", "sum" or "none"')
 
 
-def mse_loss(input, target, reduction="mean"):
+def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     """The squared differences of two arrays of one shape, averaged (or summed, or as they are)."""
     input, target = _array(input), _array(target)
     if input.shape != target.shape:
@@ -171,8 +170,13 @@ def mse_loss(input, target, reduction="mean"):
 
 
 def cross_entropy(
-    input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0
-):
+    input: Array,
+    target: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Array:
     """−log softmax(input) at the target class, averaged.
 
     `input`: logits (C,), (N, C) or (N, C, d1, …). `target`: class indices, input's shape without C,

@@ -228,7 +228,7 @@ class Op:
     def gradients(self, node: Node, g: Any, needs: Sequence[bool], create_graph: bool) -> Sequence:
         """What the rules make of `g`, the gradient at the output (a list, if there are many).
 
-        Taped, the rules are fed Tensors at the places where the kept values came from.
+        With `create_graph` they are fed Tensors, at the places where the kept values came from.
         """
         likes, arguments, outputs = node.likes, node.arrays, node.outputs
         if arguments is None:
