@@ -126,7 +126,11 @@ def mark_written(array: Any) -> None:
     key = id(storage)
     if key not in _writes:
         _writes[key] = weakref.ref(storage, lambda _: _writes.pop(key, None)), {}
-    _writes[key][1][extent(array)] = now
+    writes = _writes[key][1]
+    first, last = extent(array)
+    for a, b in [(a, b) for a, b in writes if first <= a and b <= last]:
+        del writes[a, b]  # what this write covers
+    writes[first, last] = now
 
 
 def written_since(array: Any, time: int) -> bool:
