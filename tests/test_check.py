@@ -102,3 +102,11 @@ def test_checking_a_training_step_moves_no_statistics():
 def test_held_bytes_counts_an_index():
     x = leaf(np.ones(10))
     assert held_bytes([x[tg.zeros(1000, dtype=np.int64)]], [x]) == 8000
+
+
+def test_nothing_to_differentiate_is_said():
+    x = leaf(np.array([1.0]))
+    with pytest.raises(ValueError, match="outputs: got none"):
+        tg.grad([], x)
+    with pytest.raises(ValueError, match="outputs: got none"):
+        gradgradcheck(lambda x: x.detach(), [x])

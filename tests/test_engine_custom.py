@@ -212,6 +212,14 @@ def test_a_rule_may_make_a_tensor_of_its_own(create_graph):
     assert_values(g, 2.0)
 
 
+def test_an_op_may_have_no_rule_for_any_argument():
+    @tg.op("floor", None)
+    def floor(xp, x):
+        return xp.floor(x)
+
+    assert not floor(vector(1.5)).requires_grad
+
+
 def test_a_label_is_wanted():
     with pytest.raises(TypeError, match="op: got function as its label"):
         tg.op(lambda xp, x: x)

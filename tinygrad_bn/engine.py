@@ -222,6 +222,8 @@ def grad(
     (27.0, 18.0)
     """
     outputs, inputs = _sequence(outputs), _sequence(inputs)
+    if not outputs:
+        raise ValueError("outputs: got none, wants at least one Tensor")
     gradients = [None] * len(outputs) if grad_outputs is None else _sequence(grad_outputs)
     if len(gradients) != len(outputs):
         raise ValueError(

@@ -9,6 +9,7 @@ from . import ops, recording
 from .backend import array_module, as_array, device_of
 from .graph import Tensor, describe
 from .norm import IMPLEMENTATIONS, running
+from .ops.reduce import count
 
 __all__ = [
     "batch_norm",
@@ -81,7 +82,7 @@ def batch_norm(
     _check_batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     shape, dtype = input.shape, input.dtype
     axes = (0, *range(2, len(shape)))
-    m = math.prod([shape[i] for i in axes])
+    m = count(shape, axes)
     column = (shape[1],) + (1,) * (len(shape) - 2)  # how (C,) stands beside the input
     if dtype == np.float16:
         input = ops.astype(input, dtype=np.float32)

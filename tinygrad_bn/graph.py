@@ -105,8 +105,9 @@ class Op:
         anyhow = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in parameters]
         self.__signature__ = inspect.Signature(anyhow)
         self.keeps_outputs = outputs and [not name.startswith("_") for name in outputs]
+        self.ruleless = [k for k, rule in enumerate(vjps) if rule is None]
         reads = [len(inspect.signature(rule).parameters) for rule in vjps if rule]
-        if vjps and (len(vjps) != self.arity or min(reads) < 2 + self.arity):
+        if vjps and (len(vjps) != self.arity or any(n < 2 + self.arity for n in reads)):
             names = ", ".join(p.name for p in parameters[: self.arity])
             raise TypeError(
                 f"{self.name}: wants a rule (g, out, {names}) for each of its arguments"
@@ -136,6 +137,8 @@ class Op:
                 arrays.append(arg if known or is_array(arg) else self._converted(arg))
                 parents.append(None)
                 indices.append(0)
+        for k in self.ruleless:
+            parents[k] = None  # no gradient can come back to it
         out = self._compute(arrays, kwargs)
         if plain:
             return out
@@ -216,7 +219,7 @@ class Op:
 
         A rule says that it does not read a value by a leading underscore in its parameter's name.
         """
-        rules = [self.joint] if self.joint else [r for r, n in zip(self.vjps, needs) if n and r]
+        rules = [self.joint] if self.joint else [r for r, n in zip(self.vjps, needs) if n]
         keeps_output, keeps = False, [False] * len(needs)
         for rule in rules:
             _, out, *names = inspect.signature(rule).parameters
@@ -263,7 +266,7 @@ class Op:
                 )
             return gradients
         return [
-            rule(g, out, *arguments, **node.kwargs) if need and rule else None
+            rule(g, out, *arguments, **node.kwargs) if need else None
             for rule, need in zip(self.vjps, needs)
         ]
 

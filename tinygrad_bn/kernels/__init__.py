@@ -6,6 +6,8 @@ The library is whole without kernels: a formula fed arrays gives the same answer
 import functools
 from collections.abc import Callable
 
+import numpy as np
+
 from ..backend import array_module
 from ..graph import Tensor
 
@@ -24,7 +26,7 @@ def accelerated(kernel: Callable) -> Callable[[Callable], Callable]:
             for arg in args:
                 flat.extend(arg) if isinstance(arg, (list, tuple)) else flat.append(arg)
             recorded = any([isinstance(arg, Tensor) for arg in flat])
-            on_cpu = not recorded and array_module(flat).__name__ == "numpy"
+            on_cpu = not recorded and array_module(flat) is np
             return (kernel if on_cpu else formula)(*args, **kwargs)
 
         call.formula, call.kernel = formula, kernel

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..ops.reduce import WIDER, reduced_axes
+from ..ops.reduce import WIDER, count, kept_shape, reduced_axes
 
 _BLOCK = 1 << 17  # elements in a block: half a megabyte of float32
 
@@ -17,7 +17,7 @@ _BLOCK = 1 << 17  # elements in a block: half a megabyte of float32
 def batch_norm(x, gamma, beta, *, axes, eps):
     """(y, μ, σ²) of `norm.fused.batch_norm_forward`."""
     axes = reduced_axes(x.ndim, axes)
-    y, shape = np.empty_like(x), tuple([1 if i in axes else n for i, n in enumerate(x.shape)])
+    y, shape = np.empty_like(x), kept_shape(x.shape, axes)
     mu, var = np.empty((2, math.prod(shape), 1), x.dtype)
     gamma, beta, eps = _column(gamma, shape), _column(beta, shape), x.dtype.type(eps)
     from_x, to_y = _channels_first(x, axes), _channels_first(y, axes)
@@ -43,7 +43,7 @@ def batch_norm_grads(gs, outs, x, gamma, beta, *, needs, axes, eps):
     dx, shape, eps = np.empty_like(x) if needs[0] else None, mu.shape, x.dtype.type(eps)
     gamma, mu, var, g_mu, g_var = (_column(v, shape) for v in (gamma, mu, var, g_mu, g_var))
     dgamma, dbeta = np.empty((2, len(mu), 1), x.dtype)
-    m = math.prod([x.shape[i] for i in axes])
+    m = count(x.shape, axes)
     from_x = _channels_first(x, axes)
     from_g = None if g is None else _channels_first(g, axes)
     to_dx = None if dx is None else _channels_first(dx, axes)

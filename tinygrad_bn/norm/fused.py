@@ -15,12 +15,11 @@ run on CuPy arrays and, to record, on Tensors.
 """
 
 import functools
-import math
 
 from ..graph import op
 from ..kernels import accelerated, cpu_norm
 from ..ops import add, broadcast_to, mean, sqrt
-from ..ops.shape import reduced_axes
+from ..ops.reduce import count
 from .composed import scale_and_shift
 
 
@@ -39,7 +38,7 @@ def batch_norm_forward(x, gamma, beta, *, axes, eps):
 def batch_norm_grads(gs, outs, x, gamma, _beta, *, needs, axes, eps):
     """∂ℓ/∂x, ∂ℓ/∂γ, ∂ℓ/∂β from the gradients `gs` at y, μ and σ² (None where none arrives)."""
     (g, g_mu, g_var), (_, mu, var) = gs, outs
-    m = math.prod([x.shape[i] for i in reduced_axes(len(x.shape), axes)])
+    m = count(x.shape, axes)
     d = x - mu
     d = d - mean(d, axis=axes, keepdims=True)  # 0 on paper: the rounding of μ again
     dgamma = dbeta = None

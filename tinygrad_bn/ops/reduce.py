@@ -31,20 +31,20 @@ __all__ = [
 WIDER = {np.dtype(np.float16): np.float32, np.dtype(np.float32): np.float64}
 
 
-def _kept(shape, axis):
+def kept_shape(shape, axis):
     """`shape` with 1 for each reduced axis: as with keepdims=True."""
     gone = reduced_axes(len(shape), axis)
     return tuple([1 if i in gone else n for i, n in enumerate(shape)])
 
 
-def _count(shape, axis):
+def count(shape, axis):
     """How many values go into one."""
     return math.prod([shape[i] for i in reduced_axes(len(shape), axis)])
 
 
 def _spread(values, shape, axis):
     """A reduction's result, or its gradient, repeated over the axes that went."""
-    return broadcast_to(reshape(values, shape=_kept(shape, axis)), shape=shape)
+    return broadcast_to(reshape(values, shape=kept_shape(shape, axis)), shape=shape)
 
 
 @op("Σ", lambda g, _out, _x, axis=None, keepdims=False: _spread(g, _x.shape, axis))
@@ -60,7 +60,7 @@ def sum(xp, x, *, axis=None, keepdims=False):
 @op(
     "mean",
     lambda g, _out, _x, axis=None, keepdims=False: _spread(
-        g * (1.0 / (_count(_x.shape, axis) or math.nan)), _x.shape, axis
+        g * (1.0 / (count(_x.shape, axis) or math.nan)), _x.shape, axis
     ),
 )
 def mean(xp, x, *, axis=None, keepdims=False):
@@ -71,7 +71,7 @@ def mean(xp, x, *, axis=None, keepdims=False):
 
 
 def _var_grad(g, _out, x, axis=None, correction=0, keepdims=False):
-    freedom = _count(x.shape, axis) - correction
+    freedom = count(x.shape, axis) - correction
     deviation = x - mean(x, axis=reduced_axes(len(x.shape), axis), keepdims=True)
     return _spread(g * (2.0 / freedom if freedom > 0 else math.nan), x.shape, axis) * deviation
 
@@ -109,7 +109,7 @@ amax, amin = max, min  # NumPy's other names
 
 def _largest(xp, x, axis):
     """The maximum with keepdims=True; -inf over no values at all."""
-    shape = _kept(x.shape, axis)
+    shape = kept_shape(x.shape, axis)
     return xp.max(x, axis=axis, keepdims=True) if x.size else xp.full(shape, -math.inf, x.dtype)
 
 
