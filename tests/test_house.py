@@ -11,9 +11,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tinygrad_bn"
 CORE = [
     *(PACKAGE / f"{name}.py" for name in ("backend", "recording", "graph", "engine", "tensor")),
-    *(PACKAGE / f"{name}.py" for name in ("interop", "creation", "scalar", "functional")),
+    *(PACKAGE / f"{name}.py" for name in ("interop", "creation", "scalar")),
     *sorted((PACKAGE / "ops").glob("*.py")),
     *sorted((PACKAGE / "norm").glob("*.py")),
+    *sorted((PACKAGE / "functional").glob("*.py")),
 ]
 SOURCES = [
     path

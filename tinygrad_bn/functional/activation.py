@@ -1,0 +1,23 @@
+"""Activations, and the linear map."""
+
+from .. import ops
+from .arguments import Array
+
+__all__ = ["linear", "log_softmax", "relu", "sigmoid", "softmax", "tanh"]
+
+relu, sigmoid, tanh = ops.relu, ops.sigmoid, ops.tanh
+
+
+def linear(input: Array, weight: Array, bias: Array | None = None) -> Array:
+    """input @ weight.T + bias, for input (…, n), weight (m, n) and bias (m,)."""
+    return ops.linear(input, weight, bias)
+
+
+def softmax(input: Array, dim: int) -> Array:
+    """exp(input) / Σ exp(input) along `dim`."""
+    return ops.softmax(input, axis=dim)
+
+
+def log_softmax(input: Array, dim: int) -> Array:
+    """log(softmax(input)) along `dim`."""
+    return ops.log_softmax(input, axis=dim)
