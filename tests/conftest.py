@@ -45,3 +45,9 @@ def double_only(request):
     import double
 
     return double
+
+
+@pytest.fixture(params=["recorded", pytest.param("live", marks=pytest.mark.torch)])
+def source(request):
+    """Where PyTorch's answers come from: files, or, with `-m torch`, the PyTorch that is there."""
+    return request.param

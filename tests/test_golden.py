@@ -1,62 +1,44 @@
-"""Values that come from PyTorch (golden/make_torch.py made them; no PyTorch is needed here)."""
+"""Values, gradients of two orders, running statistics and training steps: PyTorch's.
 
-import json
-from pathlib import Path
+Recorded in golden/ by golden/make_torch.py, so that no PyTorch is needed here; where it is
+installed, `pytest -m torch` holds the same tests against it live.
+"""
+
+import functools
 
 import numpy as np
 import pytest
+from golden_cases import answer, check_function, close, names
 from helpers import host, leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import functional as F
 from tinygrad_bn import nn
 
-FOLDER = Path(__file__).parent / "golden"
-ARRAYS = np.load(FOLDER / "torch.npz")
-DOCUMENT = json.loads((FOLDER / "torch.json").read_text())
-CASES = {case["name"]: case for case in DOCUMENT["cases"]}
 
-
-def group(*prefixes):
-    return [name for name in CASES if name.startswith(prefixes)]
-
-
-def close(ours, theirs, dtype):
-    bound = 2e-15 if dtype == np.float64 else 5e-7
-    size = max(1.0, np.abs(np.nan_to_num(theirs)).max(initial=0.0))
-    np.testing.assert_allclose(host(ours), theirs, rtol=0, atol=64 * bound * size)
-
-
-def call(name, impl):
-    """The library's function for a case, with PyTorch's keywords."""
-    case = CASES[name]
-    options = dict(case["kwargs"])
-    family = name.split("/")[0]
-    if family != "ops":
-        function = getattr(F, family)
-        extra = {"impl": impl} if family == "batch_norm" else {}
-        return lambda **arguments: function(**arguments, **options, **extra)
-    function = case["function"]
+def ours(case):
+    """The library's op for a case of torch's."""
+    options, function = dict(case["kwargs"]), case["function"]
     if "[" in function:
         index = function[len("input[") : -1]
         if index.startswith(":"):
             return lambda input, columns: input[:, columns]
-        names = index.split(", ")
+        parts = index.split(", ")
         return lambda input, **given: input[
-            given[names[0]] if len(names) == 1 else tuple(given[n] for n in names)
+            given[parts[0]] if len(parts) == 1 else tuple(given[n] for n in parts)
         ]
     axis = options.pop("dim", None)
     if axis is not None:
         options["axis"] = tuple(axis) if isinstance(axis, list) else axis
     if "keepdim" in options:
         options["keepdims"] = options.pop("keepdim")
-    ours = getattr(tg, function.split(".")[-1])
+    op = getattr(tg, function.split(".")[-1])
     if function.endswith(("pow", "matmul", "maximum")):
         given = options.get("exponent")
-        return lambda input, other=None, exponent=given: ours(
+        return lambda input, other=None, exponent=given: op(
             input, exponent if other is None else other
         )
-    return lambda input: ours(input, **options)
+    return lambda input: op(input, **options)
 
 
 # At 0 to the power of a tensor PyTorch's second derivatives are NaN; and at an exponent of exactly
@@ -69,44 +51,26 @@ BEYOND_PYTORCH = {
 
 
 @pytest.mark.parametrize("impl", ["fused", "composed"])
-@pytest.mark.parametrize("name", group("batch_norm/"))
-def test_batch_norm_to_second_order_and_running_statistics(name, impl):
-    check_function(name, impl)
+@pytest.mark.parametrize("name", names("batch_norm/"))
+def test_norms_to_second_order_and_running_statistics(name, source, impl):
+    case, data = answer(name, source)
+    function = functools.partial(getattr(F, name.split("/")[0]), **case["kwargs"], impl=impl)
+    check_function(function, case, data)
 
 
-@pytest.mark.parametrize("name", group("cross_entropy/", "mse_loss/"))
+@pytest.mark.parametrize("name", names("cross_entropy/", "mse_loss/"))
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # the mean of no targets
-def test_losses_to_second_order(name):
-    check_function(name, None)
+def test_losses_to_second_order(name, source):
+    case, data = answer(name, source)
+    function = functools.partial(getattr(F, name.split("/")[0]), **case["kwargs"])
+    check_function(function, case, data)
 
 
-@pytest.mark.parametrize("name", group("ops/"))
+@pytest.mark.parametrize("name", names("ops/"))
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # 0 to negative powers
-def test_ops_to_second_order(name):
-    check_function(name, None)
-
-
-def check_function(name, impl):
-    case, data = CASES[name], ARRAYS[name]
-    dtype = data["input"].dtype
-    variables = {k: leaf(data[k]) for k in case["variables"]}
-    constants = {k: tg.tensor(data[k]) for k in case["constants"]}
-    cotangent = leaf(data["cotangent"])
-    output = call(name, impl)(**variables, **constants)
-    close(output, data["output"], dtype)
-    firsts = tg.grad(output, list(variables.values()), cotangent, create_graph=True)
-    for k, first in zip(variables, firsts):
-        close(first, data[f"gradient/{k}"], dtype)
-    for k in ("running_mean", "running_var"):
-        if f"after/{k}" in data.dtype.names:
-            close(constants[k], data[f"after/{k}"], dtype)
-    if name in BEYOND_PYTORCH:
-        return
-    total = sum(tg.sum(f * tg.tensor(data[f"probe/{k}"])) for k, f in zip(variables, firsts))
-    seconds = tg.grad(total, [*variables.values(), cotangent], allow_unused=True)
-    for k, second in zip([*variables, "cotangent"], seconds):
-        wanted = data[f"second/{k}"]
-        close(np.zeros_like(wanted) if second is None else second, wanted, dtype)
+def test_ops_to_second_order(name, source):
+    case, data = answer(name, source)
+    check_function(ours(case), case, data, order=1 if name in BEYOND_PYTORCH else 2)
 
 
 def test_pow_at_exponent_zero():
@@ -116,9 +80,9 @@ def test_pow_at_exponent_zero():
 
 
 @pytest.mark.parametrize("impl", ["fused", "composed"])
-@pytest.mark.parametrize("name", group("module/"))
-def test_running_statistics_after_five_steps_and_evaluation(name, impl):
-    case, data = CASES[name], ARRAYS[name]
+@pytest.mark.parametrize("name", names("module/"))
+def test_running_statistics_after_five_steps_and_evaluation(name, source, impl):
+    case, data = answer(name, source)
     layer = getattr(nn, case["function"].split(".")[-1])(**case["kwargs"], impl=impl)
     assert list(layer.state_dict()) == case["state_dict_keys"]
     for key in ("weight", "bias", "running_mean", "running_var"):
@@ -134,9 +98,9 @@ def test_running_statistics_after_five_steps_and_evaluation(name, impl):
     close(layer.eval()(tg.tensor(data["eval_input"])), data["eval_output"], np.float64)
 
 
-@pytest.mark.parametrize("name", group("sgd/"))
-def test_twenty_steps_of_sgd(name):
-    case, data = CASES[name], ARRAYS[name]
+@pytest.mark.parametrize("name", names("sgd/"))
+def test_twenty_steps_of_sgd(name, source):
+    case, data = answer(name, source)
 
     class Net(nn.Module):
         def __init__(self):
@@ -170,7 +134,7 @@ def test_twenty_steps_of_sgd(name):
         np.testing.assert_allclose(host(value), data[f"final/{key}"], rtol=1e-11, atol=1e-13)
 
 
-def test_repr_and_state_dict_keys_are_pytorchs():
+def test_repr_and_state_dict_keys_are_pytorchs(source):
     net = nn.Sequential(
         nn.Linear(2, 32),
         nn.BatchNorm1d(32),
@@ -178,14 +142,14 @@ def test_repr_and_state_dict_keys_are_pytorchs():
         nn.Flatten(),
         nn.Sequential(nn.Tanh(), nn.Sigmoid()),
     )
-    theirs = DOCUMENT["sequential"]
+    theirs, _ = answer("sequential/nested", source)
     assert repr(net) == theirs["repr"]
     assert list(net.state_dict()) == theirs["state_dict_keys"]
 
 
-@pytest.mark.parametrize("name", group("orders/batch_norm"))
-def test_fused_is_right_where_pytorchs_fused_norm_is_not(name):
-    data = ARRAYS[name]
+@pytest.mark.parametrize("name", names("orders/batch_norm"))
+def test_fused_is_right_where_pytorchs_fused_norm_is_not(name, source):
+    _, data = answer(name, source)
     x, weight, bias = (leaf(data[k]) for k in ("x", "weight", "bias"))
     gradient = F.batch_norm(x, None, None, weight, bias, training=True)
     off = []
