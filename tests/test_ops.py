@@ -1,167 +1,21 @@
 """Every op: NumPy's values and dtypes, gradients of two orders, and whose memory is whose.
 
-The table has a row for each op and kind of input: an expression that reads the same with our names
-and with NumPy's, and the shapes of its x, y and z. Each claim below the table holds for every row.
+The tables have a row for each op and kind of input: an expression, and the shapes of its x, y and
+z. Each claim below holds for every row.
 """
 
-from typing import NamedTuple
-
 import numpy as np
+import op_table
+import op_table_linalg
 import pytest
-from helpers import LAYOUTS, assert_close, grid, host, laid_out, listed, on_device, share_memory
+from helpers import LAYOUTS, assert_close, grid, host, laid_out, on_device, share_memory
 
 import tinygrad_bn as tg
 from tinygrad_bn import backend
 from tinygrad_bn.check import gradcheck, gradgradcheck
 
-
-def softmax(x, axis=-1):
-    return np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True)
-
-
-FORMULAS = {  # where NumPy has another name, or no such function
-    "neg": np.negative,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "div": np.true_divide,
-    "pow": np.power,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "relu": lambda x: np.maximum(x, 0),
-    "logsumexp": lambda x, *axis, **options: np.log(np.sum(np.exp(x), *axis, **options)),
-    "softmax": softmax,
-    "log_softmax": lambda x, axis=-1: np.log(softmax(x, axis)),
-    "linear": lambda x, weight, bias=0: np.matmul(x, weight.T) + bias,
-    "sum_to": lambda x, shape: np.sum(x, axis=(0, 2)).reshape(shape),
-}
-INDICES = {
-    "i": np.array([1, 0, 1]),  # with repeats
-    "j": np.array([[0, -1], [1, 1]]),
-    "rows": np.array([False, True]),
-    "mask": np.array([[True, False, True], [False, False, True]]),
-}
-
-
-class Case(NamedTuple):
-    """An expression, the shapes of x, y and z, and the range of their values."""
-
-    expression: str
-    shapes: tuple
-    low: float = -2.0
-    high: float = 2.0
-
-    def __str__(self):
-        return f"{self.expression} {' '.join(map(str, self.shapes))}"
-
-    def inputs(self, dtype=np.float64):
-        """NumPy arrays, with values away from each other and from 0."""
-        return [
-            grid(shape, self.low, self.high, seed).astype(dtype)
-            for seed, shape in enumerate(self.shapes)
-        ]
-
-    def ours(self, *inputs):
-        """The outputs for Tensors or arrays, by our ops; always a list."""
-        indices = {name: on_device(index) for name, index in INDICES.items()}
-        return listed(eval(self.expression, {**vars(tg), **indices, **dict(zip("xyz", inputs))}))
-
-    def theirs(self, *inputs):
-        """The outputs for NumPy arrays, by NumPy or a formula."""
-        names = {**vars(np), **FORMULAS, **INDICES, **dict(zip("xyz", inputs))}
-        return listed(eval(self.expression, names))
-
-
-def table():
-    elementwise = [(), (0, 3), (1,), (2, 3)]
-    for op in ("neg", "abs", "exp", "tanh", "sigmoid", "relu"):
-        yield from (Case(f"{op}(x)", (shape,)) for shape in elementwise)
-    for op in ("log", "sqrt"):
-        yield from (Case(f"{op}(x)", (shape,), 0.5) for shape in elementwise)
-
-    broadcast = [
-        *[((), ()), ((1,), (1,)), ((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1), (1, 3))],
-        *[((), (2, 3)), ((2, 3), ()), ((3,), (2, 1, 1)), ((0, 3), (3,)), ((1, 3), (0, 1))],
-    ]
-    for op in ("add", "sub", "mul", "div", "pow", "maximum", "minimum", *COMPARISONS):
-        yield from (Case(f"{op}(x, y)", shapes, 0.5) for shapes in broadcast)
-    yield from (Case("where(greater(x, 1), x, y)", shapes, 0.5) for shapes in broadcast)
-    yield Case("where(greater(x, 0), y, z)", ((2, 1), (3,), (4, 1, 1)))
-    for expression in ("maximum(x, 1)", "minimum(1.5, x)", "pow(x, 3)", "pow(2, x)", "div(3, x)"):
-        yield Case(expression, ((2, 3),), 0.5)
-    yield Case("where(greater(x, 1), x, 0)", ((2, 3),), 0.5)
-    yield Case("where(greater(x, 1), 2.0, x)", ((2, 3),), 0.5)
-
-    axes = [
-        *[((), None), ((1,), None), ((2, 3), None), ((2, 3), 0), ((2, 3), -1), ((1, 3), 0)],
-        *[((2, 1, 3), (0, 2)), ((2, 2, 3), (-1, 1)), ((2, 3), ()), ((0, 3), 1)],
-    ]
-    for op in ("sum", "mean", "var", "max", "min", "amax", "amin", "logsumexp"):
-        for shape, axis in axes:
-            if 0 not in shape or op == "sum":
-                yield Case(f"{op}(x, axis={axis})", (shape,))
-                yield Case(f"{op}(x, axis={axis}, keepdims=True)", (shape,))
-    yield Case("sum(x, 0)", ((0, 3),))
-    yield from (Case(f"var(x, axis=1, correction={c})", ((2, 3),)) for c in (0, 1, 2, 0.5))
-    for op in ("softmax", "log_softmax"):
-        for shape, axis in (((3,), -1), ((2, 3), 0), ((2, 3, 2), 1), ((0, 3), 1), ((2, 1), 1)):
-            yield Case(f"{op}(x, {axis})", (shape,))
-        yield Case(f"{op}(x)", ((2, 3),))
-    for op in ("argmax", "argmin"):
-        yield from (Case(f"{op}(x, axis={axis})", ((2, 3),)) for axis in (None, 0, -1))
-
-    vector, matrix, stack = (3,), (2, 3), (2, 2, 3)
-    for left in (vector, matrix, stack, (2, 1, 2, 3)):
-        for right in ((3,), (3, 2), (2, 3, 2), (2, 1, 3, 2)):
-            yield Case("matmul(x, y)", (left, right))
-    for shapes in (((1, 1), (1, 1)), ((0, 3), (3, 2)), ((2, 0), (0, 2)), ((0, 2, 3), (3, 2))):
-        yield Case("matmul(x, y)", shapes)
-    for shape in (vector, matrix, stack, (0, 3), (0, 2, 3)):
-        yield Case("linear(x, y, z)", (shape, (2, 3), (2,)))
-        yield Case("linear(x, y)", (shape, (2, 3)))
-    yield Case("linear(x, y, z)", ((2, 3, 0), (2, 0), (2,)))  # no inputs
-    yield Case("linear(x, y, z)", ((2, 3, 2), (0, 2), (0,)))  # no outputs
-
-    yield Case("reshape(x, (3, 2))", ((2, 3),))
-    yield Case("reshape(x, (-1,))", ((2, 3),))
-    yield Case("reshape(x, ())", ((1, 1),))
-    yield Case("reshape(x, (3, 0))", ((0, 3),))
-    yield from (Case("transpose(x)", (shape,)) for shape in ((), (3,), (2, 1, 3), (0, 3)))
-    yield Case("transpose(x, (1, -1, 0))", ((2, 1, 3),))
-    yield Case("swapaxes(x, 0, -1)", ((2, 1, 3),))
-    yield from (Case("expand_dims(x, 0)", (shape,)) for shape in ((), (2, 3), (0, 3)))
-    yield Case("expand_dims(x, (0, -1))", ((2, 3),))
-    yield Case("squeeze(x)", ((1, 3, 1),))
-    yield Case("squeeze(x, -1)", ((1, 3, 1),))
-    yield Case("squeeze(x, (0, 2))", ((1, 3, 1),))
-    yield Case("broadcast_to(x, (2, 2, 3))", ((2, 1),))
-    yield Case("broadcast_to(x, (2,))", ((),))
-    yield Case("broadcast_to(x, (0, 3))", ((1, 3),))
-    yield Case("sum_to(x, (2, 1))", ((2, 2, 3),))
-    yield Case("concatenate([x, y])", ((2, 3), (1, 3)))
-    yield Case("concatenate([x, y, x], axis=-1)", ((2, 3), (2, 0)))
-    yield Case("concatenate([x])", ((2, 3),))
-    yield Case("concatenate([x, y], axis=None)", ((2, 3), (1,)))
-    yield Case("stack([x, y])", ((2, 3), (2, 3)))
-    yield Case("stack([x, x, y], axis=-1)", ((2, 3), (2, 3)))
-    yield Case("stack([x, y])", ((), ()))
-    yield Case("split(x, 2)", ((4, 3),))
-    yield Case("split(x, [1, 1, 3], axis=-1)", ((2, 4),))
-
-    for index in ("1", "-1", "1, 2", "...", "None", ":, None, 1", "..., 0", "()", "True"):
-        yield Case(f"x[{index}]", ((2, 3),))
-    for index in ("1:", "::-1", ":, ::2", "::-1, 1:2", "2:"):
-        yield Case(f"x[{index}]", ((2, 3),))
-    for index in ("i", "j", ":, i", "i, i", "i[:, None], j[0]", "j, None", "[0, 0, 1]", "[]"):
-        yield Case(f"x[{index}]", ((2, 3),))
-    for index in ("rows", "mask", ":, i, 0", "rows, :, i[0]", "i, :, i", "mask, 0", "rows, 1:"):
-        yield Case(f"x[{index}]", ((2, 3, 2),) if index != "mask" else ((2, 3),))
-    yield Case("x[...]", ((),))
-    yield Case("x[None]", ((),))
-    yield Case("x[:, 1]", ((0, 3),))
-
-
-COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
-CASES = list(table())
-DIFFERENTIABLE = [c for c in CASES if not c.expression.startswith((*COMPARISONS, "arg"))]
+CASES = [*op_table.table(), *op_table_linalg.table()]
+DIFFERENTIABLE = [c for c in CASES if not c.expression.startswith((*op_table.COMPARISONS, "arg"))]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_derivative = pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
 every_dtype = pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
