@@ -1,16 +1,11 @@
-"""Activations, and the linear map."""
+"""Activations."""
 
 from .. import ops
 from .arguments import Array
 
-__all__ = ["linear", "log_softmax", "relu", "sigmoid", "softmax", "tanh"]
+__all__ = ["log_softmax", "relu", "sigmoid", "softmax", "tanh"]
 
 relu, sigmoid, tanh = ops.relu, ops.sigmoid, ops.tanh
-
-
-def linear(input: Array, weight: Array, bias: Array | None = None) -> Array:
-    """input @ weight.T + bias, for input (…, n), weight (m, n) and bias (m,)."""
-    return ops.linear(input, weight, bias)
 
 
 def softmax(input: Array, dim: int) -> Array:

@@ -1,6 +1,7 @@
 """Layers with PyTorch's names, arguments and state-dict keys."""
 
-from .layers import Flatten, Linear, ReLU, Sequential, Sigmoid, Tanh
+from .activation import ReLU, Sigmoid, Tanh
+from .layers import Flatten, Linear, Sequential
 from .module import Module, Parameter
 from .norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 

@@ -42,27 +42,6 @@ class Linear(Module):
         )
 
 
-class ReLU(Module):
-    """max(x, 0)"""
-
-    def forward(self, input):
-        return F.relu(input)
-
-
-class Sigmoid(Module):
-    """1 / (1 + exp(−x))"""
-
-    def forward(self, input):
-        return F.sigmoid(input)
-
-
-class Tanh(Module):
-    """The hyperbolic tangent."""
-
-    def forward(self, input):
-        return F.tanh(input)
-
-
 class Flatten(Module):
     """The axes from `start_dim` to `end_dim` as one: (N, C, H, W) becomes (N, C·H·W)."""
 
