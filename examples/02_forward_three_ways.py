@@ -54,7 +54,7 @@ def by_tensors(norm, x, gamma, beta, eps, w):
     """`norm` is the module `composed` (nine primitive ops) or `fused` (one op). Both have the
     same functions, and both return the statistics beside y."""
     x, gamma, beta = (tg.tensor(v, dtype=np.float64, requires_grad=True) for v in (x, gamma, beta))
-    y, mu, var = norm.batch_norm(x, gamma, beta, axes=(0,), eps=eps)
+    y, mu, var = norm.normalize(x, gamma, beta, axes=(0,), eps=eps)
     loss = (y * np.array(w)).sum()
     # The statistics keep the reduced axis, with length 1; so they have one element.
     return {"μ": mu.item(), "σ²": var.item(), "y": y.tolist(), "ℓ": loss.item()}

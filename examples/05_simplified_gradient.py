@@ -75,8 +75,8 @@ def main():
     gamma = tg.tensor(random.normal(1.0, 0.2, features), requires_grad=True)
     beta = tg.tensor(random.normal(0.0, 1.0, features), requires_grad=True)
     result = tg.check.compare(
-        lambda x, gamma, beta: composed.batch_norm(x, gamma, beta, axes=(0,), eps=eps),
-        lambda x, gamma, beta: fused.batch_norm(x, gamma, beta, axes=(0,), eps=eps),
+        lambda x, gamma, beta: composed.normalize(x, gamma, beta, axes=(0,), eps=eps),
+        lambda x, gamma, beta: fused.normalize(x, gamma, beta, axes=(0,), eps=eps),
         *(x, gamma, beta),
         order=4,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import host, leaf
+from helpers import host, laid_out, leaf
 
 import tinygrad_bn as tg
 
@@ -50,11 +50,13 @@ def close(ours, theirs, dtype):
     np.testing.assert_allclose(host(ours), theirs, rtol=0, atol=64 * bound * size)
 
 
-def check_function(function, case, data, order=2):
+def check_function(function, case, data, order=2, layout="contiguous"):
     """`function`, called with a case's keywords, has PyTorch's value, its gradients of orders 1 and
     2 (or 1), and leaves behind the same running statistics."""
     dtype = data[case["variables"][0]].dtype
-    variables = {k: leaf(data[k]) for k in case["variables"]}
+    variables = {
+        k: tg.Tensor(laid_out(data[k], layout), requires_grad=True) for k in case["variables"]
+    }
     constants = {k: tg.tensor(data[k]) for k in case["constants"]}
     cotangent = leaf(data["cotangent"])
     output = function(**variables, **constants)

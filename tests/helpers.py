@@ -5,7 +5,7 @@ import numpy as np
 import tinygrad_bn as tg
 from tinygrad_bn.backend import to_device
 
-LAYOUTS = ("contiguous", "transposed", "strided", "reversed")
+LAYOUTS = ("contiguous", "transposed", "channels last", "strided", "reversed")
 
 
 def host(value):
@@ -35,6 +35,9 @@ def laid_out(array, layout):
         return on_device(array)
     if layout == "transposed":
         return on_device(array.T).T
+    if layout == "channels last":
+        order = (0, *range(2, array.ndim), *range(1, min(array.ndim, 2)))
+        return on_device(array.transpose(order)).transpose(np.argsort(order).tolist())
     if layout == "reversed":
         return on_device(array[..., ::-1])[..., ::-1]
     return on_device(np.repeat(array, 2, axis=-1))[..., ::2]

@@ -96,7 +96,7 @@ def test_the_numbers_stand_in_the_dot_text_and_in_the_listing():
 
 def test_the_fused_op_is_one_node_whose_outputs_have_a_place_each():
     graph = record_batch_norm("fused")[1].graph
-    (fused,) = [node for node in graph.nodes if node.label == "batch norm"]
+    (fused,) = [node for node in graph.nodes if node.label == "normalize"]
     assert [output.name for output in fused.outputs] == ["y", "μ_B", "σ²_B"]
     assert {edge.output for edge in graph.edges if edge.start == fused.id} == {0, 1, 2}
 

@@ -305,5 +305,5 @@ def test_tracing_tells_the_module_of_every_op():
     with tg.tracing():
         y = net(tg.randn(5, 3))
     assert y.node.trace.scope == "Sequential.1:Linear"
-    (inner,) = {n.trace.scope for n in tg.check.graph_nodes([y]) if n.op.name == "batch_norm"}
+    (inner,) = {n.trace.scope for n in tg.check.graph_nodes([y]) if n.op.name == "normalize"}
     assert inner == "Sequential.0:Sequential.1:BatchNorm1d"

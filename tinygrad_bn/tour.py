@@ -92,8 +92,8 @@ def compare_batch_norms() -> tuple[dict, tuple[float, float]]:
     inputs, order = _example(), 4
     options = {"axes": (0,), "eps": 1e-5}
     result = compare(
-        lambda *values: composed.batch_norm(*values, **options),
-        lambda *values: fused.batch_norm(*values, **options),
+        lambda *values: composed.normalize(*values, **options),
+        lambda *values: fused.normalize(*values, **options),
         *inputs,
         order=order,
     )
@@ -126,7 +126,7 @@ def _saved_constants_grads(gs, outs, x, gamma, _beta, *, needs, axes, eps):
 def batch_norm_with_saved_constants(xp, x, gamma, beta, *, axes, eps):
     """Fused batch norm as other libraries write it, to show what goes wrong: for its gradient the
     statistics are constants, arrays without a history."""
-    return fused.batch_norm_forward(x, gamma, beta, axes=axes, eps=eps)
+    return fused.normalize_forward(x, gamma, beta, axes=axes, eps=eps)
 
 
 def compare_saved_constants() -> dict:
@@ -139,7 +139,7 @@ def compare_saved_constants() -> dict:
             return lambda *values: implementation(*values, axes=(0,), eps=1e-5)[0]
 
         with contextlib.redirect_stdout(io.StringIO()):  # compare prints; one table is enough
-            both = only_y(composed.batch_norm), only_y(batch_norm)
+            both = only_y(composed.normalize), only_y(batch_norm)
             return compare(*both, *_example(), order=order, repeat=1).differences[1:]
 
     constants = differences(batch_norm_with_saved_constants)
@@ -155,7 +155,7 @@ def compare_saved_constants() -> dict:
         "title": title,
         "orders": list(range(1, order + 1)),
         "constants": constants,
-        "outputs": differences(fused.batch_norm),
+        "outputs": differences(fused.normalize),
         "wrong_from": wrong_from,
     }
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from . import batch_norm_ops
+from . import batch_norm_ops, norm_family
 
-for program in (batch_norm_ops,):
+for program in (batch_norm_ops, norm_family):
     program.main(*sys.argv[1:])

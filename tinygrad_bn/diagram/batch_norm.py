@@ -30,8 +30,8 @@ def record_batch_norm(implementation: str) -> tuple[Diagram, Diagram]:
     with tracing():
         x, gamma, beta = leaf("x", [0.5, 3.5, 4.5, 7.5]), leaf("γ", [2.0]), leaf("β", [1.0])
         w = named("w", tensor(np.reshape([1.0, -2.0, 0.5, 1.5], (4, 1))))
-        batch_norm = IMPLEMENTATIONS[implementation].batch_norm
-        y, mu, var = batch_norm(x, gamma, beta, axes=(0,), eps=0.0)
+        normalize = IMPLEMENTATIONS[implementation].normalize
+        y, mu, var = normalize(x, gamma, beta, axes=(0,), eps=0.0)
         named("y", y), named("μ_B", mu), named("σ²_B", var)
         loss = named("ℓ", sum(w * y))
         # A gradient at ℓ that is a leaf too, so that every step of the backward pass is recorded.

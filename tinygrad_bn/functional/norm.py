@@ -1,17 +1,20 @@
-"""The norms."""
+"""The norms. Each says where its axes are; `norm.composed` or `norm.fused` does the work."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from .. import ops, recording
 from ..backend import array_module, device_of
+from ..engine import accumulator
 from ..graph import Tensor, describe
 from ..norm import IMPLEMENTATIONS, running
+from ..norm.axes import FAMILY, Arrangement, arrange
 from ..ops.reduce import count
 from .arguments import NUMBERS, Array, as_given
 
-__all__ = ["batch_norm"]
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
 
 
 def batch_norm(
@@ -30,7 +33,8 @@ def batch_norm(
     In training the statistics are the batch's, and `running_mean`, `running_var` (each (C,), or
     both None) are moved towards them by `momentum`; else the running ones are used. `weight` and
     `bias` are γ and β, (C,) or None. `impl`: "fused" is one op with the analytic gradient,
-    "composed" is made of primitives. A float16 input is normalized in float32.
+    "composed" is made of primitives. Beside a float16 input all of these are float32. (Ioffe &
+    Szegedy 2015.)
 
     >>> import tinygrad_bn as tg
     >>> from tinygrad_bn import functional as F
@@ -40,71 +44,207 @@ def batch_norm(
             [ 0.    ],
             [ 1.2247]])
     """
-    input, running_mean, running_var, weight, bias = map(
-        as_given, (input, running_mean, running_var, weight, bias)
-    )
-    norm = IMPLEMENTATIONS.get(impl)
-    if norm is None:
-        raise ValueError(f'impl: got {impl!r}, wants "fused" or "composed"')
-    _check_batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    shape, dtype = input.shape, input.dtype
-    axes = (0, *range(2, len(shape)))
-    m = count(shape, axes)
-    column = (shape[1],) + (1,) * (len(shape) - 2)  # how (C,) stands beside the input
-    if dtype == np.float16:
-        input = ops.astype(input, dtype=np.float32)
-    gamma, beta, mu, var = (
-        v if v is None or len(column) == 1 else ops.reshape(v, shape=column)
-        for v in (weight, bias, running_mean, running_var)
-    )
-    if training and m:
-        y, mu, var = norm.batch_norm(input, gamma, beta, axes=axes, eps=eps)
-        if running_mean is not None and recording.statistics_move.get():
-            arrays = [
-                v.data if isinstance(v, Tensor) else v for v in (running_mean, running_var, mu, var)
-            ]
-            running.move(*arrays, m, momentum)
-    else:
-        if training:  # an empty batch: it has no statistics, and leaves the running ones alone
-            xp = array_module([input.data if isinstance(input, Tensor) else input])
-            mu, var = xp.zeros(column, input.dtype), xp.ones(column, input.dtype)
-        y = norm.batch_norm_inference(input, mu, var, gamma, beta, eps=eps)
-    return ops.astype(y, dtype=dtype) if dtype == np.float16 else y
+    given = _given(input, running_mean, running_var, weight, bias)
+    input = _checked(given, 2, "(N, C, …)", eps, impl)
+    if training and input.size == input.shape[1] > 0:
+        raise ValueError(
+            f"input: got one value per channel in training (shape {list(input.shape)}), wants "
+            "more: one value has no variance"
+        )
+    return _tracked("batch_norm", given, training, momentum, eps, impl)
 
 
-def _check_batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps):
-    if not hasattr(input, "dtype") or input.dtype.kind != "f" or len(input.shape) < 2:
-        raise TypeError(f"input: got {describe(input)}, wants floating point of shape (N, C, …)")
-    if (running_mean is None) != (running_var is None):
-        raise ValueError("running_mean, running_var: got only one of them, wants both or neither")
-    if running_mean is None and not training:
-        raise ValueError("running_mean: got None, wants the statistics that inference uses")
+def instance_norm(
+    input: Array,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    impl: str = "fused",
+) -> Array:
+    """Instance norm of `input` (N, C, …): each channel of each sample over its own places.
+
+    `use_input_stats` says whether by the input's statistics, which then move `running_mean` and
+    `running_var` by their average over N, or by these. All else is as in `batch_norm`. (Ulyanov,
+    Vedaldi & Lempitsky 2016.)
+    """
+    given = _given(input, running_mean, running_var, weight, bias)
+    input = _checked(given, 2, "(N, C, …)", eps, impl)
+    if use_input_stats and math.prod(input.shape[2:]) == 1:
+        raise ValueError(
+            f"input: got one value per channel of a sample (shape {list(input.shape)}), wants "
+            "more: one value has no variance"
+        )
+    return _tracked("instance_norm", given, use_input_stats, momentum, eps, impl)
+
+
+def layer_norm(
+    input: Array,
+    normalized_shape: int | Sequence[int],
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+    impl: str = "fused",
+) -> Array:
+    """Layer norm of `input` (…, *normalized_shape): each sample over its own features.
+
+    `weight` and `bias` are γ and β, of shape `normalized_shape`, or None; float32 beside a float16
+    input. (Ba, Kiros & Hinton 2016.)
+
+    >>> import tinygrad_bn as tg
+    >>> from tinygrad_bn import functional as F
+    >>> F.layer_norm(tg.tensor([[1.0, 2.0, 3.0]]), 3)
+    tensor([[-1.2247,  0.    ,  1.2247]])
+    """
+    return _featurewise("layer_norm", input, normalized_shape, weight, bias, eps, impl)
+
+
+def rms_norm(
+    input: Array,
+    normalized_shape: int | Sequence[int],
+    weight: Array | None = None,
+    eps: float | None = None,
+    impl: str = "fused",
+) -> Array:
+    """RMS norm of `input` (…, *normalized_shape): each sample by its root mean square.
+
+    As `layer_norm`, without the mean and without β. `eps`: None is the machine epsilon of the dtype
+    of the statistics: the input's, but float32 for float16. (Zhang & Sennrich 2019.)
+    """
+    if eps is None and getattr(getattr(input, "dtype", None), "kind", None) == "f":
+        eps = float(np.finfo(accumulator(input.dtype)).eps)
+    return _featurewise("rms_norm", input, normalized_shape, weight, None, eps, impl)
+
+
+def group_norm(
+    input: Array,
+    num_groups: int,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+    impl: str = "fused",
+) -> Array:
+    """Group norm of `input` (N, C, …): each of `num_groups` groups of channels of each sample.
+
+    `weight` and `bias` are γ and β, (C,) or None; float32 beside a float16 input. (Wu & He 2018.)
+    """
+    given = _given(input, None, None, weight, bias)
+    input = _checked(given, 2, "(N, C, …)", eps, impl)
     channels = input.shape[1]
-    wants = np.dtype(np.float32) if input.dtype == np.float16 else input.dtype
-    device = device_of(input.data if isinstance(input, Tensor) else input)
-    for name, value in (
-        ("running_mean", running_mean),
-        ("running_var", running_var),
-        ("weight", weight),
-        ("bias", bias),
-    ):
-        array = value.data if isinstance(value, Tensor) else value
-        if value is not None and (
-            (array.shape, array.dtype, device_of(array)) != ((channels,), wants, device)
-        ):
-            raise ValueError(
-                f"{name}: got {describe(array)}, wants {wants}[{channels}] beside an input of "
-                f"{describe(input)}"
-            )
+    if not isinstance(num_groups, int) or num_groups < 1 or channels % num_groups:
+        raise ValueError(f"num_groups: got {num_groups!r}, wants a divisor of {channels} channels")
+    _check_beside(given, (channels,))
+    if input.size == num_groups and input.shape[0] * channels == num_groups:
+        raise ValueError(
+            f"input: got one value per group (shape {list(input.shape)}), wants more: one value "
+            "has no variance"
+        )
+    arrangement = arrange(FAMILY["group_norm"], input.shape, groups=num_groups)
+    return _normalized("group_norm", given, arrangement, eps, impl)[0]
+
+
+# --- What they share ----------------------------------------------------------------------------
+
+_NAMES = ("input", "running_mean", "running_var", "weight", "bias")
+
+
+def _given(*values):
+    return dict(zip(_NAMES, map(as_given, values)))
+
+
+def _array(value):
+    return value.data if isinstance(value, Tensor) else value
+
+
+def _checked(given, rank, wants, eps, impl):
+    """The input, if it is floating point with `rank` axes at least; ε and `impl` are looked at."""
+    input = given["input"]
+    if getattr(getattr(input, "dtype", None), "kind", None) != "f" or len(input.shape) < rank:
+        raise TypeError(f"input: got {describe(input)}, wants floating point of shape {wants}")
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f'impl: got {impl!r}, wants "fused" or "composed"')
     if not (isinstance(eps, NUMBERS) and 0 <= eps < math.inf):
         raise ValueError(f"eps: got {eps!r}, wants a number ≥ 0")
+    return input
+
+
+def _check_beside(given, shape):
+    """γ, β and running statistics must have this shape, the input's device, and its dtype (float32
+    beside float16)."""
+    input = given["input"]
+    dtype = np.dtype(np.float32) if input.dtype == np.float16 else input.dtype
+    device = device_of(_array(input))
+    for name in _NAMES[1:]:
+        array = _array(given[name])
+        if array is not None and (
+            (array.shape, array.dtype, device_of(array)) != (shape, dtype, device)
+        ):
+            raise ValueError(
+                f"{name}: got {describe(array)}, wants {dtype}{list(shape)} beside an input of "
+                f"{describe(input)}"
+            )
+
+
+def _featurewise(name, input, normalized_shape, weight, bias, eps, impl):
+    """Layer norm and RMS norm: over the last axes, which `normalized_shape` names."""
+    given = _given(input, None, None, weight, bias)
+    shape = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    shape = tuple(shape)
+    input = _checked(given, max(len(shape), 1), f"(…, {str(list(shape))[1:-1]})", eps, impl)
+    if not shape or input.shape[-len(shape) :] != shape:
+        raise ValueError(
+            f"normalized_shape: got {list(shape)}, wants the last axes of {describe(input)}"
+        )
+    _check_beside(given, shape)
+    arrangement = arrange(FAMILY[name], input.shape, features=len(shape))
+    return _normalized(name, given, arrangement, eps, impl)[0]
+
+
+def _tracked(name, given, by_input, momentum, eps, impl):
+    """Batch and instance norm: by the input's statistics, which move the running ones; or these."""
+    input, running_mean, running_var, weight, bias = given.values()
+    if (running_mean is None) != (running_var is None):
+        raise ValueError("running_mean, running_var: got only one of them, wants both or neither")
+    if running_mean is None and not by_input:
+        raise ValueError("running_mean: got None, wants the statistics that inference uses")
+    _check_beside(given, (input.shape[1],))
     if isinstance(momentum, NUMBERS):
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum: got {momentum!r}, wants a number in [0, 1]")
     elif getattr(momentum, "shape", None) != ():
         raise TypeError(f"momentum: got {momentum!r}, wants a number in [0, 1]")
-    if training and input.size == channels > 0:
-        raise ValueError(
-            f"input: got one value per channel in training (shape {list(input.shape)}), wants "
-            "more: one value has no variance"
-        )
+    arrangement = arrange(FAMILY[name], input.shape)
+    if not by_input:
+        vectors = (running_mean, running_var, weight, bias)
+        mu, var, gamma, beta = (_beside(v, arrangement) for v in vectors)
+        return IMPLEMENTATIONS[impl].normalize_inference(input, mu, var, gamma, beta, eps=eps)
+    y, mu, var = _normalized(name, given, arrangement, eps, impl)
+    if running_mean is not None and recording.statistics_move.get() and input.size:
+        arrays = map(_array, (running_mean, running_var, mu, var))
+        running.move(*arrays, count(arrangement.shape, arrangement.axes), momentum)
+    return y
+
+
+def _normalized(name, given, arrangement: Arrangement, eps, impl):
+    """(y, μ, σ²) of an input by its own statistics."""
+    input, norm = given["input"], IMPLEMENTATIONS[impl]
+    gamma, beta = (_beside(given[v], arrangement) for v in ("weight", "bias"))
+    shape, axes, _ = arrangement
+    x = input if shape == input.shape else ops.reshape(input, shape=shape)
+    if input.size:
+        centred = FAMILY[name].centred
+        y, mu, var = norm.normalize(x, gamma, beta, axes=axes, eps=eps, centred=centred)
+    else:  # no values have no statistics: the map is affine, and its gradients are 0
+        mu, var = 0.0, array_module([_array(x)]).ones((), x.dtype)
+        y = norm.normalize_inference(x, mu, var, gamma, beta, eps=eps)
+    return y if shape == input.shape else ops.reshape(y, shape=input.shape), mu, var
+
+
+def _beside(vector, arrangement: Arrangement):
+    """γ or β, running μ or σ², in the shape in which it stands beside the input."""
+    if vector is None or vector.shape == arrangement.affine[-len(vector.shape) :]:
+        return vector
+    return ops.reshape(vector, shape=arrangement.affine)

@@ -1,6 +1,8 @@
-"""Batch norm layers: γ and β, running statistics, training and evaluation."""
+"""Norm layers: γ and β, running statistics, training and evaluation."""
 
 import math
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +10,32 @@ import numpy as np
 from .. import functional as F
 from .. import recording
 from ..creation import ones, tensor, zeros
-from ..graph import Tensor
 from ..recording import write
 from .module import Module, Parameter
 
 
-class _BatchNorm(Module):
+def _check(eps: float | None, impl: str) -> None:
+    if eps is not None and not (isinstance(eps, (int, float, np.number)) and 0 <= eps < math.inf):
+        raise ValueError(f"eps: got {eps!r}, wants a number ≥ 0")
+    if impl not in ("fused", "composed"):
+        raise ValueError(f'impl: got {impl!r}, wants "fused" or "composed"')
+
+
+def _count(name: str, value: Any) -> int:
+    if not isinstance(value, (int, np.integer)) or value < 0:
+        raise ValueError(f"{name}: got {value!r}, wants a whole number ≥ 0")
+    return int(value)
+
+
+def _register_affine(module: Module, shape, weight: bool, bias: bool, **kind: Any) -> None:
+    """Give a module its γ of ones and its β of zeros, or the names for what it does not have."""
+    for name, make, wanted in (("weight", ones, weight), ("bias", zeros, bias)):
+        module.register_parameter(name, Parameter(make(shape, **kind).data) if wanted else None)
+
+
+class _TrackedNorm(Module):
+    """Batch and instance norm: channels, and running statistics of them."""
+
     ranks: tuple[int, ...]  # the numbers of axes that an input may have
 
     def __init__(
@@ -30,31 +52,33 @@ class _BatchNorm(Module):
         impl: str = "fused",
     ) -> None:
         """`momentum`: the weight of a new batch in the running statistics; None averages all
-        batches evenly. `affine`: learn γ (`weight`) and, unless `bias` is False, β (`bias`).
-        `track_running_stats`: keep running statistics and use them in evaluation. `device`,
-        `dtype`: of all of them. `impl`: "fused" or "composed"."""
+        batches evenly (in instance norm, as in PyTorch, it moves nothing). `affine`: learn γ
+        (`weight`) and, unless `bias` is False, β (`bias`). `track_running_stats`: keep running
+        statistics and use them in evaluation. `device`, `dtype`: of all of them. `impl`: "fused" or
+        "composed"."""
         super().__init__()
-        if not isinstance(num_features, int) or num_features < 0:
-            raise ValueError(f"num_features: got {num_features!r}, wants a whole number ≥ 0")
-        if not (isinstance(eps, (int, float, np.number)) and 0 <= eps < math.inf):
-            raise ValueError(f"eps: got {eps!r}, wants a number ≥ 0")
+        _check(eps, impl)
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(f"momentum: got {momentum!r}, wants None or a number in [0, 1]")
-        if impl not in ("fused", "composed"):
-            raise ValueError(f'impl: got {impl!r}, wants "fused" or "composed"')
-        self.num_features, self.eps, self.momentum, self.impl = num_features, eps, momentum, impl
+        self.num_features = _count("num_features", num_features)
+        self.eps, self.momentum, self.impl = eps, momentum, impl
         self.affine, self.track_running_stats = affine, track_running_stats
-
-        def filled(make, wanted, kind=Tensor):
-            return kind(make(num_features, dtype=dtype, device=device).data) if wanted else None
-
-        self.register_parameter("weight", filled(ones, affine, Parameter))
-        self.register_parameter("bias", filled(zeros, affine and bias, Parameter))
-        self.register_buffer("running_mean", filled(zeros, track_running_stats))
-        self.register_buffer("running_var", filled(ones, track_running_stats))
+        kind = {"dtype": dtype, "device": device}
+        _register_affine(self, num_features, affine, affine and bias, **kind)
+        for name, make in (("running_mean", zeros), ("running_var", ones)):
+            self.register_buffer(name, make(num_features, **kind) if track_running_stats else None)
         count = tensor(0, np.int64, device) if track_running_stats else None
         self.register_buffer("num_batches_tracked", count)
 
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
+            f"affine={self.affine}, bias={self.bias is not None}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+class _BatchNorm(_TrackedNorm):
     def forward(self, input):
         if input.ndim not in self.ranks or input.shape[1] != self.num_features:
             raise ValueError(
@@ -83,13 +107,6 @@ class _BatchNorm(Module):
             write(count, count + 1)
         return output
 
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.affine}, bias={self.bias is not None}, "
-            f"track_running_stats={self.track_running_stats}"
-        )
-
 
 class BatchNorm1d(_BatchNorm):
     """Batch norm of (N, C) or (N, C, L), each channel over all else."""
@@ -107,3 +124,170 @@ class BatchNorm3d(_BatchNorm):
     """Batch norm of (N, C, D, H, W), each channel over all else."""
 
     ranks = (5,)
+
+
+class _InstanceNorm(_TrackedNorm):
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: str | None = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+        impl: str = "fused",
+    ) -> None:
+        kind = {"device": device, "dtype": dtype, "bias": bias, "impl": impl}
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, **kind)
+
+    def forward(self, input):
+        unbatched, batched = self.ranks
+        if input.ndim not in self.ranks:
+            raise ValueError(
+                f"input: got shape {input.shape}, wants {batched} axes, or {unbatched} without N"
+            )
+        channels = input.shape[0 if input.ndim == unbatched else 1]
+        if channels != self.num_features:
+            message = f"input: got {channels} channels, wants num_features, {self.num_features}"
+            if self.affine or self.track_running_stats:
+                raise ValueError(message)
+            warnings.warn(message + " (which nothing here uses)", stacklevel=3)
+        output = F.instance_norm(
+            input if input.ndim == batched else input[None],
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or not self.track_running_stats,
+            0.0 if self.momentum is None else self.momentum,
+            self.eps,
+            self.impl,
+        )
+        return output if input.ndim == batched else output[0]
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Instance norm of (N, C, L) or (C, L), each channel of each sample over L."""
+
+    ranks = (2, 3)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Instance norm of (N, C, H, W) or (C, H, W), each channel of each sample over H and W."""
+
+    ranks = (3, 4)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Instance norm of (N, C, D, H, W) or (C, D, H, W), each channel of each sample by itself."""
+
+    ranks = (4, 5)
+
+
+def _normalized_shape(shape: Any) -> tuple[int, ...]:
+    shape = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+    if not shape:
+        raise ValueError("normalized_shape: got no axes, wants one at least")
+    return tuple(_count("normalized_shape", n) for n in shape)
+
+
+class LayerNorm(Module):
+    """Layer norm of (…, *normalized_shape), each sample over its own features."""
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+        *,
+        impl: str = "fused",
+    ) -> None:
+        super().__init__()
+        _check(eps, impl)
+        self.normalized_shape = _normalized_shape(normalized_shape)
+        self.eps, self.elementwise_affine, self.impl = eps, elementwise_affine, impl
+        affine = elementwise_affine, elementwise_affine and bias
+        _register_affine(self, self.normalized_shape, *affine, device=device, dtype=dtype)
+
+    def forward(self, input):
+        shape = self.normalized_shape
+        return F.layer_norm(input, shape, self.weight, self.bias, self.eps, self.impl)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
+        )
+
+
+class RMSNorm(Module):
+    """RMS norm of (…, *normalized_shape), each sample by its root mean square."""
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+        *,
+        impl: str = "fused",
+    ) -> None:
+        super().__init__()
+        _check(eps, impl)
+        self.normalized_shape = _normalized_shape(normalized_shape)
+        self.eps, self.elementwise_affine, self.impl = eps, elementwise_affine, impl
+        kind = {"device": device, "dtype": dtype}
+        wanted = Parameter(ones(self.normalized_shape, **kind).data) if elementwise_affine else None
+        self.register_parameter("weight", wanted)
+
+    def forward(self, input):
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps, self.impl)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        )
+
+
+class GroupNorm(Module):
+    """Group norm of (N, C, …), each group of channels of each sample over its places."""
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+        impl: str = "fused",
+    ) -> None:
+        super().__init__()
+        _check(eps, impl)
+        self.num_groups = _count("num_groups", num_groups)
+        self.num_channels = _count("num_channels", num_channels)
+        if not num_groups or num_channels % num_groups:
+            raise ValueError(
+                f"num_groups: got {num_groups}, wants a divisor of num_channels, {num_channels}"
+            )
+        self.eps, self.affine, self.impl = eps, affine, impl
+        _register_affine(self, num_channels, affine, affine and bias, device=device, dtype=dtype)
+
+    def forward(self, input):
+        groups = self.num_groups
+        return F.group_norm(input, groups, self.weight, self.bias, self.eps, self.impl)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None}"
+        )

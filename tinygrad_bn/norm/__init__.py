@@ -1,6 +1,7 @@
-"""Batch norm, twice: `composed` from primitives, and `fused` as one op with the analytic gradient.
+"""Normalization, twice: `composed` from primitives, `fused` as one op with the analytic gradient.
 
-Both define `batch_norm` and `batch_norm_inference`; read them side by side.
+Both define `normalize` and `normalize_inference`, which serve the whole family that `axes` lists;
+read them side by side.
 """
 
 from . import composed, fused

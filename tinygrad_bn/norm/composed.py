@@ -1,32 +1,43 @@
-"""Batch norm from primitive ops, line by line as in Ioffe & Szegedy (2015), Algorithm 1.
+"""Normalization from primitive ops, line by line as in Ioffe & Szegedy (2015), Algorithm 1.
 
-The gradient is the engine's work. Compare `fused.py`: the same two norms, the gradient by hand.
+The gradient is the engine's work. Compare `fused.py`: the same two functions, the gradient by hand.
+Batch norm is `normalize` over the samples (and places) of each channel; `axes.py` lists the family.
 """
 
-from ..ops import mean, sqrt
+import numpy as np
+
+from ..ops import astype, mean, sqrt
 from ..tensor import named
 
 
-def batch_norm(x, gamma, beta, *, axes, eps):
+def normalize(x, gamma, beta, *, axes, eps, centred=True):
     """Normalize x over `axes` by its own statistics; scale by γ, shift by β (None: not).
 
-    Returns y (shape of x), and μ_B and σ²_B (shape of x with 1 at `axes`; σ² is the biased one).
-    γ and β broadcast to the shape of μ.
+    Returns y (shape and dtype of x), and μ and σ² (shape of x with 1 at `axes`, float32 for a
+    float16 x; σ² is the biased one). γ and β broadcast to x. If not `centred`, as in RMS norm, μ is
+    0 and σ² the mean square.
     """
-    mu = named("μ_B", mean(x, axis=axes, keepdims=True))
-    d = named("d", x - mu)
+    values = widened(x)
+    mu = named("μ_B", mean(values, axis=axes, keepdims=True)) if centred else 0.0
+    d = named("d", values - mu) if centred else values
     var = named("σ²_B", mean(d * d, axis=axes, keepdims=True))
     xhat = named("x̂", d / sqrt(var + eps))
-    return scale_and_shift(xhat, gamma, beta), mu, var
+    return scale_and_shift(xhat, gamma, beta, x.dtype), mu, var
 
 
-def batch_norm_inference(x, mu, var, gamma, beta, *, eps):
+def normalize_inference(x, mu, var, gamma, beta, *, eps):
     """Normalize x by given statistics: an affine map of each channel (the paper's Algorithm 2)."""
-    xhat = named("x̂", (x - mu) / sqrt(var + eps))
-    return scale_and_shift(xhat, gamma, beta)
+    xhat = named("x̂", (widened(x) - mu) / sqrt(var + eps))
+    return scale_and_shift(xhat, gamma, beta, x.dtype)
 
 
-def scale_and_shift(xhat, gamma, beta):
-    """y = γ x̂ + β"""
+def scale_and_shift(xhat, gamma, beta, dtype):
+    """y = γ x̂ + β, in the input's dtype."""
     y = xhat if gamma is None else gamma * xhat
-    return named("y", y if beta is None else y + beta)
+    y = y if beta is None else y + beta
+    return named("y", y if y.dtype == dtype else astype(y, dtype=dtype))
+
+
+def widened(x):
+    """A float16 x in float32: its squares would overflow, its statistics need more digits."""
+    return astype(x, dtype=np.float32) if x.dtype == np.float16 else x

@@ -7,12 +7,16 @@ from ..recording import write
 def move(running_mean, running_var, mu, var, m, momentum) -> None:
     """running ← running + momentum (batch − running), in place, for arrays of C numbers.
 
-    The average holds the unbiased variance, σ² m/(m−1), of batches of m values a channel (Ioffe &
-    Szegedy 2015, Algorithm 2). `momentum` weighs the new batch: a number, or an array of one.
+    The average holds the unbiased variance, σ² m/(m−1), of the m values behind each entry of μ and
+    σ² (Ioffe & Szegedy 2015, Algorithm 2). If these have more entries than channels (instance
+    norm's N·C), the average over the samples moves. `momentum` weighs the new batch: a number, or
+    an array of one.
     """
+    channels = len(running_mean)
     with on_device_of(mu):
-        mean = running_mean + momentum * (mu.reshape(-1) - running_mean)
-        variance = running_var + momentum * (var.reshape(-1) * (m / (m - 1)) - running_var)
+        batch_mean, batch_var = (v.reshape(-1, channels).mean(axis=0) for v in (mu, var))
+        mean = running_mean + momentum * (batch_mean - running_mean)
+        variance = running_var + momentum * (batch_var * (m / (m - 1)) - running_var)
     for name, array in (("running_mean", running_mean), ("running_var", running_var)):
         if device_of(array) == "cpu" and not array.flags.writeable:
             raise ValueError(f"{name}: got a read-only array, wants one that can be moved")
