@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import inspect
 import json
+import math
 import operator
 import sys
 import threading
@@ -25,9 +26,10 @@ import numpy as np
 _SNAPSHOT = json.loads((Path(__file__).parent / "data/cupy_signatures.json").read_text())
 _TRAITS = _SNAPSHOT["traits"]
 _SCALARS = (bool, int, float, complex, np.generic)
-# What CuPy does otherwise than NumPy: it refuses `casting`, wraps indices, and gives C order.
+# CuPy does otherwise than NumPy: it refuses `casting`, wraps indices, gives C order, plain tuples.
 _OTHERWISE = {
     "astype": lambda a, dtype, order="K", *, copy=True: a.astype(dtype, order, copy=copy),
+    "eigh": lambda *args, **options: tuple(np.linalg.eigh(*args, **options)),
     "take": lambda *args, **options: np.take(*args, mode="wrap", **options),
     "where": lambda *args: np.asarray(np.where(*args), order="C") if args[1:] else np.where(*args),
 }
@@ -356,7 +358,16 @@ cupy.random.default_rng = lambda seed=None: Generator(np.random.Philox(seed))
 cupy.cuda.Device, cupy.cuda.runtime, cupy.random.Generator = Device, _runtime, Generator
 cupy.cuda.is_available = cupy.is_available = lambda: _runtime.count > 0
 cupyx.scatter_add = lambda a, slices, value: cupy.add.at(a, slices, value)
+cupyx.scipy, cupyx.scipy.special = _Module("cupyx.scipy"), _Module("cupyx.scipy.special")
+cupyx.scipy.special.erf = _function(
+    "erf",
+    _SNAPSHOT["modules"]["cupyx.scipy.special"]["ufuncs"]["erf"]["parameters"],
+    lambda x: np.asarray(  # that of float16 is float64
+        np.frompyfunc(math.erf, 1, 1)(x), np.float32 if x.dtype == np.float32 else np.float64
+    ),
+)
 _MODULES = {m.__name__: m for m in (cupy, cupy.linalg, cupy.random, cupy.cuda, cupyx)}
+_MODULES |= {m.__name__: m for m in (cupyx.scipy, cupyx.scipy.special)}
 _replaced = {}
 
 

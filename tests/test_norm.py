@@ -102,6 +102,37 @@ def test_every_member_is_the_same_composed_and_fused_at_orders_1_to_4(name, shap
     assert_chains_agree(*chains)
 
 
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_member_is_the_same_in_nested_forward_mode(name):
+    random, shape = np.random.default_rng(5), (3, 4, 5)
+    x, u, v = (tg.tensor(random.standard_normal(shape)) for _ in range(3))
+    weight = tg.tensor(parameters(name, shape, random)[0])
+    found = []
+    for impl in IMPLEMENTATIONS:
+
+        def norm(x, impl=impl):
+            return call(name, impl)(x, weight)
+
+        def tangent(x, norm=norm):
+            return tg.jvp(norm, x, u)[1]
+
+        def gradient(x, norm=norm):
+            return tg.vjp(lambda x: tg.sum(norm(x) ** 3), x)[1]
+
+        found.append(
+            {
+                "jvp of jvp": tg.jvp(tangent, x, v)[1],
+                "jvp of grad": tg.jvp(gradient, x, v)[1],
+                "grad of jvp": tg.vjp(lambda x, f=tangent: tg.sum(f(x) ** 2), x)[1],
+                "jvp of jvp of grad": tg.jvp(lambda x, f=gradient: tg.jvp(f, x, u)[1], x, v)[1],
+            }
+        )
+    for mode, composed_one in found[0].items():
+        bound = 1e-10 if mode == "jvp of jvp of grad" else 1e-12  # its order is 3
+        difference = np.abs(host(composed_one) - host(found[1][mode])).max()
+        assert difference <= bound * np.abs(host(composed_one)).max(), mode
+
+
 @given(problems(), st.booleans())
 def test_kernel_equals_formula(problem, with_statistics):
     given_ = problem.leaves()

@@ -6,6 +6,7 @@ z. Each claim below holds for every row.
 
 import numpy as np
 import op_table
+import op_table_conv
 import op_table_linalg
 import pytest
 from helpers import LAYOUTS, assert_close, grid, host, laid_out, on_device, share_memory
@@ -14,7 +15,7 @@ import tinygrad_bn as tg
 from tinygrad_bn import backend
 from tinygrad_bn.check import gradcheck, gradgradcheck
 
-CASES = [*op_table.table(), *op_table_linalg.table()]
+CASES = [*op_table.table(), *op_table_conv.table(), *op_table_linalg.table()]
 DIFFERENTIABLE = [c for c in CASES if not c.expression.startswith((*op_table.COMPARISONS, "arg"))]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_derivative = pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)

@@ -1,4 +1,4 @@
-"""SGD over flat arrays (its numbers are held against PyTorch's in test_golden)."""
+"""Optimizers over flat arrays (their numbers: see test_golden_training)."""
 
 import copy
 import math
@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 from helpers import host, leaf
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tinygrad_bn as tg
 from tinygrad_bn import nn
@@ -35,6 +37,45 @@ def test_a_parameter_without_gradient_does_not_move_even_with_decay_and_momentum
         step(optimizer, (used * used).sum())
     assert host(unused).tolist() == host(frozen).tolist() == [1, 1, 1]
     assert (host(used) < 1).all()
+
+
+OPTIMIZERS = [
+    lambda params: tg.optim.SGD(params, lr=0.1, momentum=0.9, dampening=0.5, weight_decay=0.1),
+    lambda params: tg.optim.Adam(params, lr=0.1, weight_decay=0.1, amsgrad=True),
+    lambda params: tg.optim.AdamW(params, lr=0.1),
+]
+every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS, ids=["SGD", "Adam", "AdamW"])
+
+
+@every_optimizer
+@given(present=st.lists(st.tuples(*[st.booleans()] * 4), max_size=6))
+def test_parameters_together_go_as_each_goes_alone_whichever_have_gradients(make, present):
+    together, alone = ([leaf(np.arange(1.0, 3.0) + k) for k in range(4)] for _ in range(2))
+    optimizers = [make(together), *(make([p]) for p in alone)]
+    for step, has_gradient in enumerate(present):
+        for k, has in enumerate(has_gradient):
+            for p in (together[k], alone[k]):
+                p.grad = tg.tensor(np.array([1.0, -2.0]) / (1 + step + k)) if has else None
+        for optimizer in optimizers:
+            optimizer.step()
+    for p, q in zip(together, alone):
+        np.testing.assert_allclose(host(p), host(q), rtol=1e-14)
+
+
+@every_optimizer
+def test_a_step_takes_as_many_operations_for_thirty_parameters_as_for_three(make, double_only):
+    counts = []
+    for n in (3, 30):
+        parameters = [leaf(np.ones(2)) for _ in range(n)]
+        optimizer = make(parameters)
+        for p in parameters:
+            p.grad = tg.ones_like(p)
+        optimizer.step()  # makes the state
+        before = double_only.stats["kernel"]
+        with double_only.forbid("h2d", "d2h", "sync"):
+            optimizer.step()
+        counts.append(double_only.stats["kernel"] - before)
+    assert counts[0] == counts[1]
 
 
 def test_a_parameter_can_be_thawed_and_its_velocity_starts_at_zero():
@@ -121,21 +162,64 @@ def test_a_gradient_that_is_there_already_is_no_velocity():
 def test_momentum_can_be_set_later():
     w = leaf(np.array([1.0]))
     optimizer = tg.optim.SGD([w], lr=1.0)
-    optimizer.momentum = 0.5
+    optimizer.param_groups[0]["momentum"] = 0.5
     for _ in range(2):
         step(optimizer, w.sum())
     assert host(w).tolist() == [1 - 1 - 1.5]
 
 
-def test_a_copy_of_model_and_optimizer_trains_the_copy():
-    net = nn.Linear(2, 1, bias=False)
-    optimizer = tg.optim.SGD(net.parameters(), lr=1.0, momentum=0.5)
-    step(optimizer, net(tg.ones((1, 2))).sum())
+def test_the_first_velocity_is_the_gradient_though_momentum_and_dampening_come_late():
+    w = leaf(np.array([0.0]))
+    optimizer = tg.optim.SGD([w], lr=1.0)
+    step(optimizer, w.sum())
+    optimizer.param_groups[0].update(momentum=0.5, dampening=0.5)
+    step(optimizer, w.sum())
+    assert host(w).tolist() == [-1 - 1]
+    step(optimizer, w.sum())
+    assert host(w).tolist() == [-2 - (0.5 + 0.5)]
+
+
+@every_optimizer
+def test_a_copy_of_model_and_optimizer_trains_the_copy(make):
+    net = nn.Linear(2, 1, dtype=np.float64)
+    optimizer = make(net.parameters())
+    step(optimizer, net(tg.tensor(np.ones((1, 2)))).sum())
     twin, its_optimizer = copy.deepcopy((net, optimizer))
     before = host(net.weight)
-    step(its_optimizer, twin(tg.ones((1, 2))).sum())
+    step(its_optimizer, twin(tg.tensor(np.ones((1, 2)))).sum())
     assert (host(net.weight) == before).all()
-    np.testing.assert_allclose(host(twin.weight), before - 1.5, rtol=1e-6)
+    step(optimizer, net(tg.tensor(np.ones((1, 2)))).sum())
+    np.testing.assert_array_equal(host(twin.weight), host(net.weight))
+
+
+def test_groups_have_options_of_their_own_which_can_be_changed():
+    p, q, r = (leaf(np.zeros(1)) for _ in range(3))
+    optimizer = tg.optim.SGD([{"params": p}, {"params": [q], "lr": 0.5}], lr=1.0)
+    step(optimizer, (p + q).sum())
+    assert (host(p).item(), host(q).item()) == (-1, -0.5)
+    optimizer.param_groups[0]["lr"] = 0.25
+    optimizer.add_param_group({"params": [r], "lr": 2.0})
+    step(optimizer, (p + q + r).sum())
+    assert (host(p).item(), host(q).item(), host(r).item()) == (-1.25, -1, -2)
+    assert [group["params"] for group in optimizer.param_groups] == [(p,), (q,), (r,)]
+
+
+@every_optimizer
+def test_float16_parameters_are_stepped_in_float32_and_rounded_once(make):
+    gradient = np.array([1e-5, 3e-4], np.float16)
+    narrow, wide = (leaf(np.array([1.0, -0.3], dtype)) for dtype in (np.float16, np.float32))
+    optimizers = [make([p]) for p in (narrow, wide)]
+    for _ in range(3):
+        wide.data = tg.tensor(host(narrow).astype(np.float32)).data
+        narrow.grad, wide.grad = tg.tensor(gradient), tg.tensor(gradient.astype(np.float32))
+        for optimizer in optimizers:
+            optimizer.step()
+        np.testing.assert_array_equal(host(narrow), host(wide).astype(np.float16))
+    states = [optimizer.state_dict()["state"][0] for optimizer in optimizers]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(host(value), host(states[1][name]))
+        assert name == "step" or value.dtype == np.float32
 
 
 def test_a_graph_recorded_before_a_step_does_not_run_after_it():
@@ -157,32 +241,64 @@ def test_a_graph_recorded_before_a_step_does_not_run_after_it():
         ({"lr": math.nan}, "lr: got nan"),
         ({"lr": "fast"}, "lr: got 'fast'"),
         ({"momentum": -0.1}, "momentum: got -0.1"),
+        ({"dampening": math.inf}, "dampening: got inf"),
         ({"weight_decay": math.inf}, "weight_decay: got inf"),
         ({"nesterov": True}, "nesterov: wants a momentum"),
+        ({"nesterov": True, "momentum": 0.9, "dampening": 0.1}, "nesterov: wants .* no dampening"),
     ],
 )
-def test_bad_options_are_named(options, message):
+def test_bad_options_are_named_when_given_and_when_set_later(options, message):
+    p = leaf(np.ones(1))
     with pytest.raises(ValueError, match=message):
-        tg.optim.SGD([leaf(np.ones(1))], **options)
+        tg.optim.SGD([p], **options)
+    optimizer = tg.optim.SGD([p], lr=0.1)
+    with pytest.raises(ValueError, match=message):
+        optimizer.add_param_group({"params": [leaf(np.ones(1))], **options})
+    optimizer.param_groups[0].update(options)
+    with pytest.raises(ValueError, match=message):
+        step(optimizer, p.sum())
+    assert host(p).tolist() == [1]
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("betas", [(0.9, 1.0), (-0.1, 0.9), (0.9,), 0.9, ("a", "b"), None])
+@pytest.mark.parametrize("optimizer", [tg.optim.Adam, tg.optim.AdamW])
+def test_bad_betas_are_named(optimizer, betas):
+    with pytest.raises(ValueError, match=r"betas: got .*wants two numbers"):
+        optimizer([leaf(np.ones(1))], betas=betas)
+    with pytest.raises(ValueError, match="eps: got -1"):
+        optimizer([leaf(np.ones(1))], eps=-1)
 
 
 def test_bad_parameters_are_named():
     p = leaf(np.ones(1))
     with pytest.raises(ValueError, match="params: got none"):
         tg.optim.SGD([])
-    with pytest.raises(ValueError, match=r"params\[1\]: the same Tensor"):
+    with pytest.raises(ValueError, match=r"params\[1\]: the same Tensor is in the list twice"):
         tg.optim.SGD([p, p])
+    with pytest.raises(ValueError, match=r"params\[0\]: the same Tensor is in another group"):
+        tg.optim.SGD([{"params": [p]}, {"params": [p]}])
     with pytest.raises(TypeError, match=r"params\[0\]: got float64\[1\].*leaf"):
         tg.optim.SGD([p * 2])
     with pytest.raises(TypeError, match=r"params\[0\]: got int64"):
         tg.optim.SGD([tg.tensor([1])])
     with pytest.raises(TypeError, match=r"params\[0\]: got str"):
         tg.optim.SGD("pq")
+    with pytest.raises(TypeError, match=r"params\[1\]: got dict"):
+        tg.optim.SGD([p, {"params": []}])
+    with pytest.raises(TypeError, match="param_group: got tensor"):
+        tg.optim.SGD([{"params": []}, p])
+    with pytest.raises(TypeError, match="params: got a set"):
+        tg.optim.SGD([{"params": {p}}])
+    with pytest.raises(ValueError, match="param_group: got rate, wants options of SGD: lr, mom"):
+        tg.optim.SGD([{"params": [p], "rate": 0.1}])
 
 
-def test_a_model_that_moved_needs_a_new_optimizer():
-    p = leaf(np.ones(2))
-    optimizer = tg.optim.SGD([p], lr=0.1)
-    p.data = tg.tensor(np.ones(3)).data
+def test_a_model_that_moved_needs_a_new_optimizer_and_nothing_has_moved():
+    p, q = leaf(np.ones(2)), leaf(np.ones(2))
+    optimizer = tg.optim.SGD([{"params": p}, {"params": q}], lr=0.1)
+    q.data = tg.tensor(np.ones(3)).data
+    p.grad = tg.tensor(np.ones(2))
     with pytest.raises(RuntimeError, match="make the optimizer after moving the model"):
         optimizer.step()
+    assert host(p).tolist() == [1, 1]

@@ -6,6 +6,7 @@ NumPy or CuPy. This is the only file that imports CuPy, and it does so when a de
 
 import contextlib
 import contextvars
+import math
 import os
 import re
 import sys
@@ -61,8 +62,6 @@ def device_of(array: Any) -> str:
     """Where an array lives: "cpu", "cuda:0", "cuda:1", …"""
     if isinstance(array, (np.ndarray, np.generic)):
         return "cpu"
-    if not is_array(array):
-        raise TypeError(f"got {type(array).__name__}, wants an array of NumPy or CuPy")
     return f"cuda:{array.device.id}"
 
 
@@ -78,19 +77,27 @@ def as_array(value: Any, dtype: Any = None, device: str | None = None) -> Any:
     Python floats, and nested lists of them, become the default dtype (float32); integers int64;
     arrays and NumPy scalars keep their dtype unless `dtype` is given. Copies only if it must.
     """
-    if device is None and not is_array(value):
-        device = get_default_device()
     if not is_array(value):
-        host = np.asarray(value)
+        device = device or get_default_device()
         plain = isinstance(value, (float, list, tuple)) and not isinstance(value, np.generic)
-        if dtype is None and host.dtype == np.float64 and plain:
-            host = host.astype(default_dtype)
-        value = host
+        value = np.asarray(value)
+        if dtype is None and plain and value.dtype == np.float64:
+            dtype = default_dtype
     if value.dtype.kind not in "biuf":
         raise TypeError(f"data: got {value.dtype} {value!r:.60}, wants real numbers")
     if dtype is not None and value.dtype != np.dtype(dtype):
         value = value.astype(dtype)
     return value if device is None else to_device(value, device)
+
+
+def as_given(value: Any) -> Any:
+    """A number or list as an array; Tensors, arrays and None as they are."""
+    return value if value is None or hasattr(value, "shape") else as_array(value)
+
+
+def array_of(value: Any) -> Any:
+    """The array of a Tensor; all else as it is."""
+    return value.data if hasattr(value, "node") else value
 
 
 def to_device(array: Any, device: str) -> Any:
@@ -111,6 +118,19 @@ def copied(array: Any) -> Any:
         return array_module((array,)).array(array)
 
 
+_python_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def erf(array: Any) -> Any:
+    """The error function of each element. NumPy has none: there it is Python's, one by one."""
+    dtype = array.dtype if array.dtype.kind == "f" else np.float64
+    if isinstance(array, np.ndarray):
+        return np.asarray(_python_erf(array), dtype=dtype)
+    from cupyx.scipy.special import erf as cupy_erf
+
+    return cupy_erf(array).astype(dtype, copy=False)  # that of float16 is float64
+
+
 def canonical_device(device: str) -> str:
     """`"cpu"`, or `"cuda:N"` for `"cuda"` (N = 0) and `"cuda:N"`; anything else is a ValueError."""
     if not isinstance(device, str):
@@ -125,13 +145,13 @@ def require_cupy(device: str) -> ModuleType:
     """CuPy, once it is clear that it can reach `device`; else a RuntimeError of one sentence."""
     try:
         import cupy
+
+        count = cupy.cuda.runtime.getDeviceCount()
     except ImportError as error:
         raise RuntimeError(
             f"device {device!r} needs CuPy, which is not installed: "
             'pip install "tinygrad_bn[cuda12]" (or "tinygrad_bn[cuda13]")'
         ) from error
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # CuPy raises a class of its own, which exists only with CuPy
         raise RuntimeError(
             f"device {device!r} needs an NVIDIA GPU with a working driver: CuPy {cupy.__version__} "
@@ -205,7 +225,7 @@ def generator() -> np.random.Generator:
 
 def describe(value: Any) -> str:
     """A Tensor or array in an error message: its dtype, shape and device. Else its repr."""
-    array = value.data if hasattr(value, "node") else value
+    array = array_of(value)
     if not hasattr(array, "shape"):
         return f"{value!r:.40}"
     where = f" on {device_of(array)}" if is_array(array) and device_of(array) != "cpu" else ""

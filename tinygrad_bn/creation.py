@@ -9,17 +9,9 @@ from .graph import Tensor
 from .tensor import integers
 
 __all__ = [
-    "arange",
-    "from_dlpack",
-    "full",
-    "ones",
-    "ones_like",
-    "rand",
-    "randn",
-    "tensor",
-    "zeros",
-    "zeros_like",
-]
+    "arange", "from_dlpack", "full", "ones", "ones_like", "rand", "randn", "tensor", "zeros",
+    "zeros_like"
+]  # fmt: skip
 
 
 def tensor(
@@ -36,9 +28,7 @@ def tensor(
         data = data.data
     if device is None and (not backend.is_array(data) or isinstance(data, np.ndarray)):
         device = backend.get_default_device()
-    array = backend.as_array(data, dtype, device)
-    fresh = isinstance(data, (list, tuple, int, float))  # else memory may be shared
-    return Tensor(array if fresh else backend.copied(array), requires_grad)
+    return Tensor(backend.copied(backend.as_array(data, dtype, device)), requires_grad)
 
 
 def full(shape, value, dtype=None, device=None, requires_grad=False) -> Tensor:

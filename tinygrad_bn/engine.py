@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from . import recording
 from .backend import array_module, as_array, copied, device_of, on_device_of
 from .graph import Leaf, Like, Node, Tensor, at_place, describe, op
-from .recording import set_recording
 
 
 def toposort(roots: Iterable, parents: Callable[[Any], Iterable]) -> list:
@@ -62,6 +62,7 @@ def run_backward(
     useful = None if ends is None else _leading_to(ends, order)
     sums: dict = {}  # id of a node -> the sum so far of what arrives there
     finished: dict = {}
+    guard = recording.guard.get()
 
     def give(node, index, g):
         key = id(node)
@@ -73,7 +74,7 @@ def run_backward(
 
     for output, seed in seeds:
         give(output.node, output.index, seed)
-    with set_recording(create_graph), on_device_of(seeds[0][0].data):
+    with recording.set_recording(create_graph), recording.notes(), on_device_of(seeds[0][0].data):
         for node in order:
             g = sums.pop(id(node), None)
             if g is None or (useful is not None and id(node) not in useful):
@@ -91,7 +92,7 @@ def run_backward(
             if True not in needs:
                 continue
             likes, indices = node.likes, node.indices
-            gradients = node.op.gradients(node, g, needs, create_graph)
+            gradients = (guard or node.op).gradients(node, g, needs, create_graph)
             for k, (parent, gi) in enumerate(zip(node.parents, gradients)):
                 if gi is not None and needs[k]:
                     if isinstance(gi, Tensor) and not create_graph:
@@ -101,7 +102,7 @@ def run_backward(
                         gi = _fit(gi, like, node, k)
                     give(parent, indices[k], gi)
             if not retain_graph:
-                node.arrays = node.outputs = None
+                node.arrays = node.outputs = node.refill = None
     return finished
 
 
@@ -133,7 +134,7 @@ def _run_hooks(node: Node | Leaf, g: Any) -> Any:
 
     def run(g, index):
         for hook in list(node.hooks.get(index, ())) if g is not None else ():
-            seen = g if isinstance(g, Tensor) else at_place(_read_only(g))
+            seen = g if isinstance(g, Tensor) else at_place(read_only(g))
             answer = hook(seen)
             if answer is not None:
                 if not isinstance(answer, Tensor) or answer.shape != g.shape:
@@ -145,7 +146,7 @@ def _run_hooks(node: Node | Leaf, g: Any) -> Any:
     return [run(gi, i) for i, gi in enumerate(g)] if node.many else run(g, 0)
 
 
-def _read_only(array: Any) -> Any:
+def read_only(array: Any) -> Any:
     """A view that cannot be written into (CuPy has none: there, the array)."""
     view = np.asarray(array).view() if device_of(array) == "cpu" else array
     if view is not array:

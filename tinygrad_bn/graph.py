@@ -84,6 +84,7 @@ class Node:
         "arrays",  # the arguments that the rules read, None for others; None when freed
         "likes",  # shape and dtype of each argument; None if all are as the output's
         "outputs",  # the outputs that the rules read
+        "refill",  # None; or (segment, number): segment.take(number) computes both again
         "many",  # the number of outputs if the op returned a tuple, else 0
         "kwargs",
         "time",  # when it was recorded, on the clock of writes
@@ -185,8 +186,8 @@ class Op:
         node = Node()
         node.op, node.parents, node.indices, node.kwargs = self, parents, indices, kwargs
         node.arrays = [a if k else None for a, k in zip(arrays, keeps)]
-        node.likes = node.outputs = node.hooks = node.grads = node.trace = None
-        node.time = recording.now
+        node.likes = node.outputs = node.refill = node.hooks = node.grads = None
+        node.time, node.trace = recording.now, None
         node.many = len(out) if type(out) is tuple else 0
         outs = out if node.many else (out,)
         if keeps_output:
@@ -205,6 +206,8 @@ class Op:
             node.trace = Trace(tuple(arrays), names, outs, scopes)
         if any([o.dtype.kind not in "fiub" for o in outs]):
             raise TypeError(f"{self.name}: its result is {describe(outs[0])}, wants real numbers")
+        for note in recording.journals.get():
+            note(node, arrays, outs)
         # A result that is not floating point (of astype, say) is where gradients end.
         places = [node if o.dtype.kind == "f" else None for o in outs]
         results = [at_place(o, place, i) for i, (o, place) in enumerate(zip(outs, places))]
@@ -215,10 +218,8 @@ class Op:
         return tuple(results) if node.many else results[0]
 
     def _plan(self, needs: tuple) -> tuple:
-        """Whether the needed rules read the outputs, and which of the arguments they read.
-
-        A rule says that it does not read a value by a leading underscore in its parameter's name.
-        """
+        """Whether the needed rules read the outputs, and which of the arguments they read: those
+        whose parameter's name does not start with an underscore."""
         rules = [self.joint] if self.joint else [r for r, n in zip(self.vjps, needs) if n]
         keeps_output, keeps = False, [False] * len(needs)
         for rule in rules:
@@ -235,21 +236,23 @@ class Op:
         """
         likes, arguments, outputs = node.likes, node.arrays, node.outputs
         if arguments is None:
-            raise RuntimeError(
-                f"{self.name}: backward ran through this graph before and freed it; "
-                "to run it again, give the first run retain_graph=True"
-            )
+            if node.refill is None:
+                raise RuntimeError(
+                    f"{self.name}: backward ran through this graph before and freed it; "
+                    "to run it again, give the first run retain_graph=True"
+                )
+            segment, number = node.refill
+            arguments, outputs = segment.take(number)
         if node.time != recording.now:
-            raise_if_written(self.name, (*node.arrays, *(node.outputs or ())), node.time)
+            raise_if_written(self.name, (*arguments, *(outputs or ())), node.time)
         if create_graph:
             arguments = [
                 a if a is None or parent is None else at_place(a, parent, i)
                 for a, parent, i in zip(arguments, node.parents, node.indices)
             ]
-            if node.trace is not None:
-                for tensor, name in zip(arguments, node.trace.input_names):
-                    if isinstance(tensor, Tensor):
-                        tensor.name = name
+            for tensor, name in zip(arguments, node.trace.input_names if node.trace else ()):
+                if isinstance(tensor, Tensor):
+                    tensor.name = name
             if outputs is not None:
                 outputs = [o if o is None else at_place(o, node, i) for i, o in enumerate(outputs)]
         # An argument that was not kept is seen as its shape and dtype; without `likes`, those of g.

@@ -24,21 +24,29 @@ def numpy(self) -> np.ndarray:
 
 @method
 def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-    array = self.numpy()
-    return np.array(array, dtype=dtype, copy=copy)
+    return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+
+# NumPy's names where ours are others, and its functions that operators call.
+_OURS = {
+    **{"subtract": "sub", "multiply": "mul", "divide": "div", "power": "pow"},
+    **{"absolute": "abs", "negative": "neg", "array": "tensor", "asarray": "tensor"},
+}
+_OPERATORS = (
+    *("add", "subtract", "multiply", "divide", "power", "matmul", "bitwise_and", "bitwise_or"),
+    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+)
 
 
 @method
 def __array_ufunc__(self, ufunc, method, *inputs, **options):
     # An operator with a NumPy array on the left arrives here, and is ours.
-    ours = _UFUNCS.get(ufunc)
-    if ours is not None and method == "__call__" and not options:
+    name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+    if name in _OPERATORS and not options:
         # NumPy has made a 0-d array of a number on the left, which belongs to no device.
         numbers = [x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in inputs]
-        return ours(*numbers)
-    if method != "__call__":  # numpy.add.reduce, say, which is not what our `add` does
-        return _refuse(f"numpy.{ufunc.__name__}.{method}", "")
-    return _refuse(f"numpy.{ufunc.__name__}", ufunc.__name__)
+        return getattr(ops, _OURS.get(name, name))(*numbers)
+    return _refuse(f"numpy.{name}", name)
 
 
 @method
@@ -46,32 +54,13 @@ def __array_function__(self, function, types, args, options):
     return _refuse(f"{function.__module__}.{function.__name__}", function.__name__)
 
 
-_UFUNCS = {
-    np.add: ops.add,
-    np.subtract: ops.sub,
-    np.multiply: ops.mul,
-    np.true_divide: ops.div,
-    np.power: ops.pow,
-    np.matmul: ops.matmul,
-    np.equal: ops.equal,
-    np.not_equal: ops.not_equal,
-    np.less: ops.less,
-    np.less_equal: ops.less_equal,
-    np.greater: ops.greater,
-    np.greater_equal: ops.greater_equal,
-    np.bitwise_and: ops.bitwise_and,
-    np.bitwise_or: ops.bitwise_or,
-}
-_CREATION = ("tensor", "zeros_like", "ones_like")
-_OURS = {"absolute": "abs", "negative": "neg", "array": "tensor", "asarray": "tensor"}
-
-
 def _refuse(theirs: str, name: str) -> None:
     name = _OURS.get(name, name)
-    advice = f"use tinygrad_bn.{name}" if name in ops.__all__ or name in _CREATION else ""
+    known = name in (*ops.__all__, "tensor", "zeros_like", "ones_like")
+    ours = f"use tinygrad_bn.{name}, or " if known else ""
     raise TypeError(
-        f"{theirs} was called on a Tensor, which would leave the graph: "
-        f"{advice + ', or ' if advice else ''}call detach().numpy() first"
+        f"{theirs} was called on a Tensor, which would leave the graph: {ours}call "
+        "detach().numpy() first"
     )
 
 

@@ -1,4 +1,4 @@
-"""What is recorded: `no_grad`, `enable_grad`, `tracing`, and the clock of writes into arrays.
+"""What is recorded: `no_grad`, `enable_grad`, `tracing`, journals, and the clock of writes.
 
 All switches are context variables, so they hold for one thread and not for its neighbours.
 """
@@ -8,7 +8,7 @@ import itertools
 import os
 import sys
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,6 +17,9 @@ from .backend import describe, extent, on_device_of, storage_of
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 statistics_move: ContextVar[bool] = ContextVar("statistics_move", default=True)
 scopes: ContextVar[tuple[str, ...] | None] = ContextVar("scopes", default=None)  # None: no tracing
+journals: ContextVar[tuple[Callable, ...]] = ContextVar("journals", default=())
+told: ContextVar[dict | None] = ContextVar("told", default=None)  # in a backward pass, by hooks
+guard: ContextVar[Any] = ContextVar("guard", default=None)  # runs gradient rules in an op's stead
 
 
 class _Set(contextlib.ContextDecorator):
@@ -68,6 +71,21 @@ def tracing() -> _Set:
     It costs memory (no intermediate value is freed) and time (a look at the stack for every op).
     """
     return _Set(scopes, scopes.get() or ())
+
+
+def journal(note: Callable) -> _Set:
+    """Inside, `note(node, arguments, outputs)` is called for every op that is recorded (arrays)."""
+    return _Set(journals, (*journals.get(), note))
+
+
+def guarded_by(runner: Any) -> _Set:
+    """Inside, a backward pass calls `runner.gradients` instead of each op's (None: the op's)."""
+    return _Set(guard, runner)
+
+
+def notes() -> _Set:
+    """A new dict `told`, for what the hooks that run in one backward pass tell each other."""
+    return _Set(told, {})
 
 
 def scope(name: str) -> _Set:

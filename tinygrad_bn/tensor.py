@@ -143,6 +143,7 @@ class HookHandle:
     def remove(self) -> None:
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
+        self._hooks = []  # the same function may be registered twice
 
 
 @method
@@ -246,10 +247,11 @@ def __iter__(self) -> Iterator[Tensor]:
 # --- Methods that are ops -----------------------------------------------------------------------
 
 for _function in (
-    *(ops.exp, ops.log, ops.sqrt, ops.tanh, ops.sigmoid, ops.relu, ops.abs),
-    *(ops.sum, ops.mean, ops.var, ops.max, ops.min, ops.amax, ops.amin),
-    *(ops.argmax, ops.argmin, ops.logsumexp, ops.softmax, ops.log_softmax),
-    *(ops.squeeze, ops.expand_dims, ops.swapaxes, ops.astype, ops.split),
+    *(ops.exp, ops.log, ops.sqrt, ops.sin, ops.cos, ops.tanh, ops.sigmoid, ops.erf),
+    *(ops.relu, ops.abs, ops.clip),
+    *(ops.sum, ops.prod, ops.cumsum, ops.mean, ops.var, ops.max, ops.min, ops.amax, ops.amin),
+    *(ops.argmax, ops.argmin, ops.argsort, ops.logsumexp, ops.softmax, ops.log_softmax),
+    *(ops.squeeze, ops.expand_dims, ops.swapaxes, ops.flip, ops.astype, ops.split, ops.sort),
 ):
 
     def _call(self, *args, _function=_function, **kwargs):
@@ -282,6 +284,12 @@ def broadcast_to(self, *shape: int | Sequence[int]) -> Tensor:
 def transpose(self, *axes: int | Sequence[int]) -> Tensor:
     """The Tensor with its axes in the order `axes` (reversed without)."""
     return ops.transpose(self, axes=integers(axes) if axes else None)
+
+
+@method
+def norm(self, ord: float = 2, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """(Σ |x| ** ord) ** (1 / ord): `vector_norm`."""
+    return ops.vector_norm(self, ord, axis, keepdims)
 
 
 @method

@@ -23,7 +23,8 @@ from pathlib import Path
 import cupy
 import numpy as np
 
-MODULES = ("cupy", "cupy.linalg", "cupy.random", "cupyx")
+MODULES = ("cupy", "cupy.linalg", "cupy.random", "cupyx", "cupyx.scipy.special")
+ONLY = {"cupyx.scipy.special": ["erf"]}  # of the many names of a module those that are used
 TARGET = Path(__file__).with_name("cupy_signatures.json")
 
 TRAITS = {
@@ -103,7 +104,8 @@ def parameters_of_ufunc(ufunc):
 
 def describe_module(path):
     module = importlib.import_module(path)
-    names = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
+    public = ONLY.get(path) or [name for name in dir(module) if not name.startswith("_")]
+    names = {name: getattr(module, name) for name in public}
     from_numpy = [name for name, value in names.items() if value is vars(np).get(name, ...)]
     groups = {
         "functions": {},

@@ -6,8 +6,9 @@ are. Random inputs are multiples of 1/64: exact in float32 too, and small when c
 float64 unless a case's "dtype" says float32; indices are int64.
 
 A case of a function calls "function" with keywords only: the fields named in "variables" and
-"constants", and "kwargs". (For indexing, "function" is an expression in these names.) Gradients are
-taken with respect to the variables. The other fields:
+"constants", and "kwargs". (With brackets in it, "function" is an expression in these names and
+those of torch and torch.linalg.) Gradients are taken with respect to the variables. The other
+fields:
 
     output           what the function returned
     after/CONSTANT   the value after the call of a constant that the call changed
@@ -64,8 +65,8 @@ def record(name, function, variables, constants=None, dtype="float64", **kwargs)
     values = {key: np.array(value, dtype) for key, value in drawn.items()}
     inputs = {key: torch.tensor(value, requires_grad=True) for key, value in values.items()}
     fixed = {key: torch.tensor(np.array(value)) for key, value in constants.items()}
-    if "[" in function:
-        output = eval(function, inputs | fixed)
+    if "[" in function or "(" in function:
+        output = eval(function, {**vars(torch), **vars(torch.linalg), **inputs, **fixed})
     else:
         module, _, word = function.rpartition(".")
         output = getattr(torch if module == "torch" else F, word)(**inputs, **fixed, **kwargs)

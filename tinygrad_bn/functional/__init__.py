@@ -1,9 +1,12 @@
 """PyTorch's functions, by PyTorch's names and defaults, over `ops` and `norm`."""
 
-from . import activation, layers, loss, norm
+from . import activation, conv, layers, loss, norm, padding
 from .activation import *
+from .conv import *
 from .layers import *
 from .loss import *
 from .norm import *
+from .padding import *
 
-__all__ = [*activation.__all__, *layers.__all__, *loss.__all__, *norm.__all__]
+_rooms = (activation, conv, layers, loss, norm, padding)
+__all__ = [name for room in _rooms for name in room.__all__]

@@ -4,12 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import as_array
+from ..backend import array_of, as_given
+
+__all__ = ["NUMBERS", "Array", "array_of", "as_given"]
 
 Array = Any  # a Tensor, or an array of NumPy or CuPy: the answer is of the same kind
 NUMBERS = (int, float, np.number)
-
-
-def as_given(value):
-    """A list as an array; Tensors, arrays and None as they are."""
-    return as_array(value) if isinstance(value, (list, tuple)) else value

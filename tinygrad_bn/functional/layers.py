@@ -1,11 +1,54 @@
 """What layers without statistics compute."""
 
-from .. import ops
-from .arguments import Array
+import math
 
-__all__ = ["linear"]
+import numpy as np
+
+from .. import ops
+from ..backend import device_of, generator, to_device
+from ..graph import describe
+from .arguments import NUMBERS, Array, array_of, as_given
+
+__all__ = ["dropout", "embedding", "linear"]
 
 
 def linear(input: Array, weight: Array, bias: Array | None = None) -> Array:
     """input @ weight.T + bias, for input (…, n), weight (m, n) and bias (m,)."""
     return ops.linear(input, weight, bias)
+
+
+def dropout(input: Array, p: float = 0.5, training: bool = True) -> Array:
+    """In training each element is 0 with probability p, or else times 1/(1 − p), so that the mean
+    stays; in evaluation the input itself (Srivastava et al. 2014).
+
+    Which ones, the host generator draws: a seed drops the same on every device.
+    """
+    if not (isinstance(p, NUMBERS) and 0 <= p <= 1):
+        raise ValueError(f"p: got {p!r}, wants a number in [0, 1]")
+    if not training or p == 0:
+        return input
+    input = as_given(input)
+    kept = np.asarray(generator().random(input.shape) >= p)
+    kept = to_device(kept, device_of(array_of(input)))
+    return ops.where(kept, input, 0.0) * (1 / (1 - p) if p < 1 else 0.0)
+
+
+def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> Array:
+    """The rows of `weight` (n, d) that the integers `input` (…) name: (…, d).
+
+    Row `padding_idx` gets no gradient. A number out of 0 … n − 1 is an IndexError on the CPU; on a
+    GPU, where a check would wait, its row is NaN.
+    """
+    input, weight = as_given(input), as_given(weight)
+    index, table = array_of(input), array_of(weight)
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"input: got {describe(index)}, wants integers")
+    n, on_cpu = len(table), device_of(index) == "cpu"
+    outside = ops.bitwise_or(ops.less(index, 0), ops.greater_equal(index, n))
+    if on_cpu and outside.any():
+        raise IndexError(f"input: got {index[outside][0]}, wants 0 … {n - 1}")
+    rows = ops.getitem(weight, index)
+    if padding_idx is not None:
+        padding = ops.expand_dims(ops.equal(index, padding_idx % n), axis=-1)
+        rows = ops.where(padding, table[padding_idx], rows)
+    return rows if on_cpu else ops.where(ops.expand_dims(outside, axis=-1), math.nan, rows)

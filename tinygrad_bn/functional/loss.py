@@ -5,11 +5,16 @@ import math
 import numpy as np
 
 from .. import ops
-from ..backend import array_module
-from ..graph import Tensor, describe
-from .arguments import Array, as_given
+from ..backend import device_of
+from ..engine import accumulator
+from ..graph import describe, op
+from ..ops.shape import cast
+from .arguments import NUMBERS, Array, array_of, as_given
 
-__all__ = ["cross_entropy", "mse_loss"]
+__all__ = [
+    "binary_cross_entropy_with_logits", "cross_entropy", "kl_div", "l1_loss", "mse_loss",
+    "nll_loss", "smooth_l1_loss"
+]  # fmt: skip
 
 
 def _reduce(losses, reduction, total_weight=None):
@@ -22,13 +27,94 @@ def _reduce(losses, reduction, total_weight=None):
     raise ValueError(f'reduction: got {reduction!r}, wants "mean", "sum" or "none"')
 
 
-def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
-    """The squared differences of two arrays of one shape, averaged (or summed, or as they are)."""
+# --- Two arrays of one shape ----------------------------------------------------------------------
+
+
+def _pair(input, target):
+    """Both as arrays of one shape. Labels that are integers or booleans get the input's dtype."""
     input, target = as_given(input), as_given(target)
     if input.shape != target.shape:
         raise ValueError(f"target: got shape {target.shape}, wants that of input, {input.shape}")
+    return input, target if target.dtype.kind == "f" else cast(target, input.dtype)
+
+
+def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
+    """The squared differences of two arrays of one shape, averaged (or summed, or as they are)."""
+    input, target = _pair(input, target)
     difference = input - target
     return _reduce(difference * difference, reduction)
+
+
+def l1_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
+    """The absolute differences of two arrays of one shape, averaged (or "sum", or "none")."""
+    input, target = _pair(input, target)
+    return _reduce(ops.abs(input - target), reduction)
+
+
+def smooth_l1_loss(
+    input: Array, target: Array, reduction: str = "mean", beta: float = 1.0
+) -> Array:
+    """For each difference d: d²/(2 beta) where |d| < beta, and |d| − beta/2 beyond (Girshick 2015).
+
+    With beta = 0 it is `l1_loss`.
+    """
+    input, target = _pair(input, target)
+    if not (isinstance(beta, NUMBERS) and 0 <= beta < math.inf):
+        raise ValueError(f"beta: got {beta!r}, wants a number ≥ 0")
+    difference = input - target
+    distance = ops.abs(difference)
+    near = ops.less(distance, beta)  # nowhere, if beta is 0
+    small = ops.where(near, difference, 0.0)  # the square of a large one could overflow
+    square = small * small * (0.5 / beta if beta else 0.0)
+    return _reduce(ops.where(near, square, distance - 0.5 * beta), reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Array,
+    target: Array,
+    weight: Array | None = None,
+    reduction: str = "mean",
+    pos_weight: Array | None = None,
+) -> Array:
+    """−target · log σ(input) − (1 − target) · log(1 − σ(input)), averaged.
+
+    `input`: logits; `target`: probabilities (or labels 0 and 1), of one shape. `weight` multiplies
+    the losses and `pos_weight` their first term; both broadcast to the input.
+    """
+    input, target = _pair(input, target)
+    weight, pos_weight = as_given(weight), as_given(pos_weight)
+    # With s = −log σ(x) = log(1 + exp(−x)) the second logarithm is −x − s.
+    losses = ops.softplus(-input)
+    if pos_weight is not None:
+        losses = losses * ((pos_weight - 1.0) * target + 1.0)
+    losses = (1.0 - target) * input + losses
+    if weight is not None:
+        losses = losses * weight
+    if losses.shape != input.shape:
+        raise ValueError(f"weight, pos_weight: made of {input.shape} a loss of {losses.shape}")
+    return _reduce(losses, reduction)
+
+
+def kl_div(input: Array, target: Array, reduction: str = "mean", log_target: bool = False) -> Array:
+    """target · (log target − input): how far the distribution exp(input) is from `target`.
+
+    `input`: log-probabilities; `target`: probabilities, or with `log_target` their logarithms. A
+    target of probability 0 adds 0, and gets no gradient. `reduction`: "batchmean" divides the sum
+    by the size of axis 0, as the divergence is defined; "mean" averages over all elements.
+    """
+    input, target = _pair(input, target)
+    if log_target:
+        target, log_p = ops.exp(target), ops.where(ops.equal(target, -math.inf), 0.0, target)
+    else:
+        log_p = ops.log(ops.where(ops.equal(target, 0.0), 1.0, target))
+    log_q = ops.where(ops.equal(target, 0.0), 0.0, input)
+    losses = target * (log_p - log_q)
+    if reduction == "batchmean":
+        return ops.mean(ops.sum(losses, axis=tuple(range(1, len(losses.shape)))))
+    return _reduce(losses, reduction)
+
+
+# --- Classes --------------------------------------------------------------------------------------
 
 
 def cross_entropy(
@@ -47,53 +133,64 @@ def cross_entropy(
     `label_smoothing` in [0, 1] moves that share of the target to all classes evenly. An index out
     of range is a ValueError on the CPU; on a GPU, where a check would wait, the loss is NaN.
     """
+    if not (isinstance(label_smoothing, NUMBERS) and 0 <= label_smoothing <= 1):
+        raise ValueError(f"label_smoothing: got {label_smoothing!r}, wants a number in [0, 1]")
+    given = (target, weight, ignore_index, reduction, label_smoothing)
+    return _of_classes(lambda scores, axis: -ops.log_softmax(scores, axis=axis), input, *given)
+
+
+def nll_loss(
+    input: Array,
+    target: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Array:
+    """−input at the target class, averaged: `cross_entropy` of logits whose log softmax is taken
+    already. The arguments are as there."""
+    given = (target, weight, ignore_index, reduction, 0.0)
+    return _of_classes(lambda scores, axis: -scores, input, *given)
+
+
+def _of_classes(loss, input, target, weight, ignore_index, reduction, label_smoothing):
+    """The `loss` (N, C, …) of each class, at the target's, weighted and reduced."""
     input, target, weight = map(as_given, (input, target, weight))
     if input.dtype.kind != "f" or not input.shape:
-        raise TypeError(f"input: got {input.dtype}{list(input.shape)}, wants floating point logits")
-    if not (isinstance(label_smoothing, (int, float)) and 0 <= label_smoothing <= 1):
-        raise ValueError(f"label_smoothing: got {label_smoothing!r}, wants a number in [0, 1]")
-    axis = 0 if len(input.shape) == 1 else 1
-    classes = input.shape[axis]
-    beside = (classes,) + (1,) * (len(input.shape) - axis - 1)  # (C,) beside the input
-    if weight is not None and weight.shape != (classes,):
-        raise ValueError(f"weight: got shape {weight.shape}, wants ({classes},)")
-    weights = None if weight is None else ops.reshape(weight, shape=beside)
-    dtype = input.dtype
-    if dtype == np.float16:  # a sum of 40,000 losses has no place in it
-        input = ops.astype(input, dtype=np.float32)
-    losses = -ops.log_softmax(input, axis=axis)
-    if weights is not None:
-        losses = losses * weights
-    if target.dtype.kind == "f":
-        if target.shape != input.shape:
-            raise ValueError(f"target: got shape {target.shape}, wants {input.shape} of input")
+        raise TypeError(f"input: got {describe(input)}, wants floating point scores")
+    axis = min(1, len(input.shape) - 1)
+    classes, places = input.shape[axis], input.shape[:axis] + input.shape[axis + 1 :]
+    # float16: a sum of 40,000 losses has no place in it
+    losses = loss(cast(input, accumulator(input.dtype)), axis)
+    if weight is not None:
+        if weight.shape != (classes,):
+            raise ValueError(f"weight: got shape {weight.shape}, wants ({classes},)")
+        weight = ops.reshape(weight, shape=(classes,) + (1,) * (len(places) - axis))
+        losses = losses * weight
+    if target.dtype.kind == "f" and target.shape == input.shape:
         smoothed = target * (1 - label_smoothing) + label_smoothing / classes
-        total = ops.sum(losses * smoothed, axis=axis)
-        loss = _reduce(total, reduction)
-        return loss if loss.dtype == dtype else ops.astype(loss, dtype=dtype)
-    hit, counts, outside = _one_hot(input, target, axis, ignore_index)
-    total = ops.sum(ops.where(hit, losses, 0.0), axis=axis)
-    if label_smoothing:
-        evenly = ops.where(counts, ops.mean(losses, axis=axis), 0.0)
-        total = total * (1 - label_smoothing) + evenly * label_smoothing
-    if outside is not None:
-        total = ops.where(outside, math.nan, total)
-    total_weight = ops.sum(hit if weights is None else hit * weights)
-    loss = _reduce(total, reduction, ops.astype(total_weight, dtype=input.dtype))
-    return loss if loss.dtype == dtype else ops.astype(loss, dtype=dtype)
-
-
-def _one_hot(input, target, axis, ignore_index):
-    """Masks: (N, C, …) of the target classes; (N, …) of the targets that count; and (N, …) of those
-    out of range, which raise on the CPU (then the third is None)."""
-    target = target.data if isinstance(target, Tensor) else target
-    shape = input.shape[:axis] + input.shape[axis + 1 :]
-    if target.dtype.kind not in "iu" or target.shape != shape:
+        total, total_weight = ops.sum(losses * smoothed, axis=axis), None
+    elif target.dtype.kind in "iu" and target.shape == places:
+        how = {"classes": classes, "axis": axis, "ignore_index": ignore_index}
+        hit, counts, outside = _one_hot(array_of(target), **how)
+        total = ops.sum(ops.where(hit, losses, 0.0), axis=axis)
+        if device_of(outside) != "cpu":
+            total = ops.where(outside, math.nan, total)
+        if label_smoothing:
+            evenly = ops.where(counts, ops.mean(losses, axis=axis), 0.0)
+            total = total * (1 - label_smoothing) + evenly * label_smoothing
+        total_weight = ops.sum(hit if weight is None else hit * weight)
+    else:
         raise ValueError(
-            f"target: got {describe(target)}, wants integers of shape {shape}, or probabilities "
+            f"target: got {describe(target)}, wants integers of shape {places}, or probabilities "
             f"of shape {input.shape}"
         )
-    xp, classes = array_module((target,)), input.shape[axis]
+    return cast(_reduce(total, reduction, total_weight), input.dtype)
+
+
+@op("one hot")
+def _one_hot(xp, target, *, classes, axis, ignore_index):
+    """Masks: (N, C, …) of the target classes; (N, …) of the targets that count; and (N, …) of those
+    out of range, which raise on the CPU."""
     counts = target != ignore_index
     outside = counts & ((target < 0) | (target >= classes))
     if xp is np and outside.any():
@@ -101,6 +198,6 @@ def _one_hot(input, target, axis, ignore_index):
             f"target: got class {target[outside][0]}, wants 0 … {classes - 1} "
             f"(or ignore_index={ignore_index})"
         )
-    classes = xp.arange(classes).reshape((-1,) + (1,) * (target.ndim - axis))
-    hit = (xp.expand_dims(target, axis) == classes) & xp.expand_dims(counts, axis)
-    return hit, counts, None if xp is np else outside
+    numbers = xp.arange(classes).reshape((-1,) + (1,) * (target.ndim - axis))
+    hit = (xp.expand_dims(target, axis) == numbers) & xp.expand_dims(counts, axis)
+    return hit, counts, outside

@@ -46,11 +46,8 @@ def batch_norm(
     """
     given = _given(input, running_mean, running_var, weight, bias)
     input = _checked(given, 2, "(N, C, …)", eps, impl)
-    if training and input.size == input.shape[1] > 0:
-        raise ValueError(
-            f"input: got one value per channel in training (shape {list(input.shape)}), wants "
-            "more: one value has no variance"
-        )
+    if training and input.shape[1]:
+        _check_several(input, input.size // input.shape[1], "channel in training")
     return _tracked("batch_norm", given, training, momentum, eps, impl)
 
 
@@ -73,11 +70,8 @@ def instance_norm(
     """
     given = _given(input, running_mean, running_var, weight, bias)
     input = _checked(given, 2, "(N, C, …)", eps, impl)
-    if use_input_stats and math.prod(input.shape[2:]) == 1:
-        raise ValueError(
-            f"input: got one value per channel of a sample (shape {list(input.shape)}), wants "
-            "more: one value has no variance"
-        )
+    if use_input_stats:
+        _check_several(input, math.prod(input.shape[2:]), "channel of a sample")
     return _tracked("instance_norm", given, use_input_stats, momentum, eps, impl)
 
 
@@ -137,11 +131,7 @@ def group_norm(
     if not isinstance(num_groups, int) or num_groups < 1 or channels % num_groups:
         raise ValueError(f"num_groups: got {num_groups!r}, wants a divisor of {channels} channels")
     _check_beside(given, (channels,))
-    if input.size == num_groups and input.shape[0] * channels == num_groups:
-        raise ValueError(
-            f"input: got one value per group (shape {list(input.shape)}), wants more: one value "
-            "has no variance"
-        )
+    _check_several(input, input.size // num_groups, "group")
     arrangement = arrange(FAMILY["group_norm"], input.shape, groups=num_groups)
     return _normalized("group_norm", given, arrangement, eps, impl)[0]
 
@@ -186,6 +176,14 @@ def _check_beside(given, shape):
                 f"{name}: got {describe(array)}, wants {dtype}{list(shape)} beside an input of "
                 f"{describe(input)}"
             )
+
+
+def _check_several(input, values, per):
+    if values == 1:
+        raise ValueError(
+            f"input: got one value per {per} (shape {list(input.shape)}), wants more: one value "
+            "has no variance"
+        )
 
 
 def _featurewise(name, input, normalized_shape, weight, bias, eps, impl):

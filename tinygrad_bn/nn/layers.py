@@ -1,13 +1,22 @@
 """Layers without statistics."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import functional as F
+from ..creation import randn
+from ..functional.arguments import NUMBERS
 from ..ops.shape import reduced_axes
+from ..recording import write
 from .init import fan_in_bound, uniform
 from .module import Module, Parameter
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, value in sizes.items():
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name}: got {value!r}, wants a whole number ≥ 0")
 
 
 class Linear(Module):
@@ -22,9 +31,7 @@ class Linear(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        for name, value in (("in_features", in_features), ("out_features", out_features)):
-            if not isinstance(value, int) or value < 0:
-                raise ValueError(f"{name}: got {value!r}, wants a whole number ≥ 0")
+        _check_sizes(in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         bound = fan_in_bound(in_features)
         kind = {"dtype": dtype, "device": device}
@@ -63,7 +70,96 @@ class Flatten(Module):
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
 
-class Sequential(Module):
+class Identity(Module):
+    """Hands its input on. It ignores all arguments, so that it can stand in any module's place."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, input):
+        return input
+
+
+class Dropout(Module):
+    """In training each element becomes 0 with probability p, or else times 1/(1 − p)."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not (isinstance(p, NUMBERS) and 0 <= p <= 1):
+            raise ValueError(f"p: got {p!r}, wants a number in [0, 1]")
+        self.p = p
+
+    def forward(self, input):
+        return F.dropout(input, self.p, self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class Embedding(Module):
+    """Row i of a learned `weight` (num_embeddings, embedding_dim) for each integer i: (…) → (…, d).
+
+    The weight starts normal with mean 0 and variance 1; row `padding_idx` starts at 0 and gets no
+    gradient.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        _check_sizes(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.padding_idx = padding_idx
+        weight = randn(num_embeddings, embedding_dim, dtype=dtype, device=device)
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise ValueError(f"padding_idx: got {padding_idx}, wants one of {num_embeddings}")
+            self.padding_idx = padding_idx % num_embeddings
+            write(weight.data[self.padding_idx], 0)
+        self.weight = Parameter(weight)
+
+    def forward(self, input):
+        return F.embedding(input, self.weight, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+
+
+class _Listed(Module):
+    """Modules by number (or, in a Sequential, by name), in their order."""
+
+    def _append(self, name: str, module: Module) -> None:
+        if not isinstance(module, Module):
+            raise TypeError(f"module {name}: got {type(module).__name__}, wants a Module")
+        if name in self._modules:
+            raise ValueError(f"module {name}: there is one of this name")
+        self.add_module(name, module)
+
+    def append(self, module: Module) -> "_Listed":
+        """Add a module at the end; returns this one."""
+        self._append(str(len(self)), module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> "_Listed":
+        """Add modules at the end; returns this one."""
+        for module in modules:
+            self.append(module)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
+
+
+class Sequential(_Listed):
     """Modules that run one after the other, given one by one or as a dict of names.
 
     >>> from tinygrad_bn import nn
@@ -76,33 +172,32 @@ class Sequential(Module):
 
     def __init__(self, *modules: Module | dict[str, Module]) -> None:
         super().__init__()
-        named = modules[0].items() if len(modules) == 1 and isinstance(modules[0], dict) else None
-        for name, module in named or enumerate(modules):
+        named = len(modules) == 1 and isinstance(modules[0], dict)
+        for name, module in modules[0].items() if named else enumerate(modules):
             self._append(str(name), module)
-
-    def _append(self, name: str, module: Module) -> None:
-        if not isinstance(module, Module):
-            raise TypeError(f"module {name}: got {type(module).__name__}, wants a Module")
-        self.add_module(name, module)
-
-    def append(self, module: Module) -> "Sequential":
-        """Add a module at the end; returns the Sequential."""
-        self._append(str(len(self)), module)
-        return self
 
     def forward(self, input):
         for module in self._modules.values():
             input = module(input)
         return input
 
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
-
     def __getitem__(self, index: int | slice):
         items = list(self._modules.items())
-        if isinstance(index, slice):
-            return Sequential(dict(items[index]))
-        return items[index][1]
+        return Sequential(dict(items[index])) if isinstance(index, slice) else items[index][1]
+
+
+class ModuleList(_Listed):
+    """Modules in a list, whose parameters count as the owner's. What runs when, the owner says.
+
+    >>> from tinygrad_bn import nn
+    >>> [name for name, _ in nn.ModuleList([nn.ReLU(), nn.Linear(1, 1)]).named_parameters()]
+    ['1.weight', '1.bias']
+    """
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        super().__init__()
+        self.extend(modules)
+
+    def __getitem__(self, index: int | slice):
+        modules = list(self)[index]
+        return ModuleList(modules) if isinstance(index, slice) else modules

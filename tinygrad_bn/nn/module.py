@@ -1,11 +1,14 @@
 """Module: parameters, buffers and submodules by name, and the state dict."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .. import recording
 from ..backend import as_array, canonical_device, to_device
 from ..graph import Tensor, at_place, describe
+from ..tensor import HookHandle
+from .hooks import Hooks
 
 
 class Parameter(Tensor):
@@ -41,6 +44,8 @@ class Module:
     tensor([6.], op=mul)
     """
 
+    _module_hooks: Hooks | None = None
+
     def __init__(self) -> None:
         self.__dict__.update(_parameters={}, _modules={}, _buffers={})
         self.training = True
@@ -51,10 +56,12 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
     def __call__(self, *args, **kwargs):
+        hooks = self._module_hooks
+        forward = self.forward if hooks is None else functools.partial(hooks.call, self)
         if recording.scopes.get() is None:
-            return self.forward(*args, **kwargs)
+            return forward(*args, **kwargs)
         with recording.scope(f"{self._name}:{type(self).__name__}".lstrip(":")):
-            return self.forward(*args, **kwargs)
+            return forward(*args, **kwargs)
 
     # --- Attributes -------------------------------------------------------------------------
 
@@ -111,6 +118,35 @@ class Module:
         """Add a submodule under a name that need not be an identifier."""
         self._modules[name] = None
         setattr(self, name, module)
+
+    # --- Hooks ------------------------------------------------------------------------------
+
+    def register_forward_pre_hook(self, hook: Callable) -> HookHandle:
+        """Call `hook(module, args)` before `forward`; what it returns, a tuple or the only one,
+        takes the place of the positional arguments. The handle's `remove()` takes it away."""
+        return self._add_hook("forward_pre", hook)
+
+    def register_forward_hook(self, hook: Callable) -> HookHandle:
+        """Call `hook(module, args, output)` after `forward`; what it returns takes the place of the
+        output."""
+        return self._add_hook("forward", hook)
+
+    def register_full_backward_pre_hook(self, hook: Callable) -> HookHandle:
+        """Call `hook(module, grad_output)` when the gradients at the outputs are known (a tuple,
+        None where none arrived); a tuple that it returns takes their place."""
+        return self._add_hook("backward_pre", hook)
+
+    def register_full_backward_hook(self, hook: Callable) -> HookHandle:
+        """Call `hook(module, grad_input, grad_output)` when the gradients at the positional inputs
+        are known: those that came through this call of the module. A tuple that it returns takes
+        the place of `grad_input`. If no input requires a gradient, `grad_input` is all None, and
+        the hook is called when `grad_output` is known."""
+        return self._add_hook("backward", hook)
+
+    def _add_hook(self, kind: str, hook: Callable) -> HookHandle:
+        if self._module_hooks is None:
+            self._module_hooks = Hooks()
+        return self._module_hooks.add(kind, hook)
 
     # --- Walking ----------------------------------------------------------------------------
 

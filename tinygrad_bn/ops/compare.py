@@ -4,20 +4,9 @@ return is not recorded, and a gradient rule may treat it as a constant at every 
 from ..graph import op
 
 __all__ = [
-    "argmax",
-    "argmin",
-    "bitwise_and",
-    "bitwise_or",
-    "equal",
-    "greater",
-    "greater_equal",
-    "invert",
-    "isfinite",
-    "less",
-    "less_equal",
-    "not_equal",
-    "sign",
-]
+    "argmax", "argmin", "argsort", "bitwise_and", "bitwise_or", "equal", "greater", "greater_equal",
+    "invert", "isfinite", "less", "less_equal", "not_equal", "sign"
+]  # fmt: skip
 
 
 @op("=")
@@ -96,3 +85,10 @@ def argmax(xp, x, *, axis=None, keepdims=False):
 def argmin(xp, x, *, axis=None, keepdims=False):
     """The position of the first smallest value along `axis` (of the flattened x for None)."""
     return xp.argmin(x, axis=axis, keepdims=keepdims)
+
+
+@op("argsort")
+def argsort(xp, x, *, axis=-1):
+    """The positions of the values along `axis` (of the flattened x for None) from the smallest to
+    the largest; equal ones stay in order, and NaN comes last."""
+    return xp.argsort(x, axis=axis, kind="stable")

@@ -3,28 +3,18 @@
 In a rule, `g` is the gradient at the output `out`; a name with a leading underscore is not kept.
 """
 
+import math
+
+from .. import backend
 from ..engine import add
 from ..graph import op
-from .compare import equal, greater, sign
+from .compare import equal, greater, less, sign
 
 __all__ = [
-    "abs",
-    "add",
-    "div",
-    "exp",
-    "log",
-    "maximum",
-    "minimum",
-    "mul",
-    "neg",
-    "pow",
-    "relu",
-    "sigmoid",
-    "sqrt",
-    "sub",
-    "tanh",
-    "where",
-]
+    "abs", "add", "clip", "cos", "div", "erf", "exp", "gelu", "leaky_relu", "log", "maximum",
+    "minimum", "mul", "neg", "pow", "relu", "sigmoid", "sin", "softplus", "sqrt", "sub", "tanh",
+    "where"
+]  # fmt: skip
 
 
 @op("−", lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: -g)
@@ -53,17 +43,13 @@ def neg(xp, x):
 
 @op(
     "pow",
-    lambda g, _out, x, y: g * y * pow(where(_zero_to_zero(x, y), 1.0, x), y - 1.0),
+    # At 0⁰ the derivative is 0, but y · x^(y-1) would be 0 · ∞.
+    lambda g, _out, x, y: g * y * pow(where(equal(x, 0) & equal(y, 0), 1.0, x), y - 1.0),
     lambda g, out, x, _y: g * out * log(where(equal(x, 0), 1.0, x)),
 )
 def pow(xp, x, y):
     """x ** y. The gradient to y counts as 0 where x is 0, and is NaN where x is negative."""
     return x**y
-
-
-def _zero_to_zero(x, y):
-    """Where x⁰ stands at x = 0: its derivative is 0, but y · x^(y-1) would be 0 · ∞."""
-    return equal(x, 0) * equal(y, 0)
 
 
 @op("|·|", lambda g, _out, x: g * sign(x))
@@ -90,6 +76,18 @@ def sqrt(xp, x):
     return xp.sqrt(x)
 
 
+@op("sin", lambda g, _out, x: g * cos(x))
+def sin(xp, x):
+    """The sine of an angle in radians."""
+    return xp.sin(x)
+
+
+@op("cos", lambda g, _out, x: -g * sin(x))
+def cos(xp, x):
+    """The cosine of an angle in radians."""
+    return xp.cos(x)
+
+
 @op("tanh", lambda g, out, _x: g * (1.0 - out * out))
 def tanh(xp, x):
     """The hyperbolic tangent."""
@@ -109,21 +107,72 @@ def relu(xp, x):
     return xp.maximum(x, 0)
 
 
+@op("leaky relu", lambda g, _out, x, slope=0.01: where(greater(x, 0), g, g * slope))
+def leaky_relu(xp, x, *, slope=0.01):
+    """x, and slope · x below 0; its gradient at 0 is the slope."""
+    return xp.maximum(x, 0) + xp.minimum(x, 0) * slope
+
+
+@op("softplus", lambda g, _out, x: g * sigmoid(x))
+def softplus(xp, x):
+    """log(1 + exp(x)), without overflow."""
+    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.absolute(x)))
+
+
+def _bell(x):
+    """exp(−x²). The square of a large x would overflow; at 30 the bell is 0 in every precision."""
+    x = clip(x, -30.0, 30.0)
+    return exp(-x * x)
+
+
+@op("erf", lambda g, _out, x: g * (_bell(x) * (2 / math.sqrt(math.pi))))
+def erf(xp, x):
+    """The error function, 2/√π · ∫₀ˣ exp(−t²) dt."""
+    return backend.erf(xp.asarray(x))
+
+
+def _normal_cdf(x):
+    """Φ, the share of the normal distribution below x."""
+    return 0.5 * (1.0 + erf(x * math.sqrt(0.5)))
+
+
+def _gelu_grad(g, _out, x):
+    density = _bell(x * math.sqrt(0.5)) * (1 / math.sqrt(2 * math.pi))
+    return g * (_normal_cdf(x) + clip(x, -40.0, 40.0) * density)  # 0, not ∞ · 0, where x is ±∞
+
+
+@op("gelu", _gelu_grad)
+def gelu(xp, x):
+    """x · Φ(x), where Φ is the normal distribution's (Hendrycks & Gimpel 2016); 0 at -∞."""
+    return xp.maximum(x, -40.0) * _normal_cdf(x)  # Φ(-40) is 0
+
+
 @op(
-    "max",
-    lambda g, _out, x, y: where(greater(x, y), g, where(equal(x, y), g * 0.5, 0.0)),
-    lambda g, _out, x, y: where(greater(y, x), g, where(equal(x, y), g * 0.5, 0.0)),
+    "clip",
+    lambda g, out, x, _low, _high: where(equal(out, x), g, 0.0),
+    lambda g, out, x, _low, _high: where(greater(out, x), g, 0.0),
+    lambda g, out, x, _low, _high: where(less(out, x), g, 0.0),
 )
+def clip(xp, x, low=None, high=None):
+    """x, but low where it is below, and high where it is above; a bound of None does not bind. The
+    gradient goes to x where low <= x <= high, else to the bound."""
+    if low is None and high is None:
+        raise ValueError("low, high: got None for both, wants at least one of them")
+    return xp.clip(x, low, high)
+
+
+def _if_above(g, x, y):
+    """g where x is larger than y, half of it where they are equal."""
+    return where(greater(x, y), g, where(equal(x, y), g * 0.5, 0.0))
+
+
+@op("max", lambda g, _out, x, y: _if_above(g, x, y), lambda g, _out, x, y: _if_above(g, y, x))
 def maximum(xp, x, y):
     """The larger of x and y; where they are equal each gets half of the gradient."""
     return xp.maximum(x, y)
 
 
-@op(
-    "min",
-    lambda g, _out, x, y: where(greater(y, x), g, where(equal(x, y), g * 0.5, 0.0)),
-    lambda g, _out, x, y: where(greater(x, y), g, where(equal(x, y), g * 0.5, 0.0)),
-)
+@op("min", lambda g, _out, x, y: _if_above(g, y, x), lambda g, _out, x, y: _if_above(g, x, y))
 def minimum(xp, x, y):
     """The smaller of x and y; where they are equal each gets half of the gradient."""
     return xp.minimum(x, y)

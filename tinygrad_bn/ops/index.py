@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..backend import copied, device_of, is_array, to_device
-from ..graph import Tensor, describe, op
+from ..backend import array_of, copied, device_of, is_array, to_device
+from ..graph import describe, op
 
 __all__ = ["getitem", "scatter_add"]
 
@@ -36,20 +36,17 @@ def _scatter_add(xp, x, *, index, shape):
 
 def _plain(x, index):
     """An index as NumPy and CuPy take it, checked: arrays must be on the device of x."""
+    device = device_of(array_of(x))
     if isinstance(index, tuple):
-        return tuple([_plain_part(x, part) for part in index])
-    return _plain_part(x, index)
+        return tuple([_plain_part(device, part) for part in index])
+    return _plain_part(device, index)
 
 
-def _plain_part(x, part):
-    device = device_of(x.data if isinstance(x, Tensor) else x)
-    if isinstance(part, Tensor):
-        part = part.data
+def _plain_part(device, part):
+    part = array_of(part)
     if isinstance(part, (list, tuple)):
         part = to_device(np.asarray(part, dtype=None if part else np.int64), device)
     if is_array(part):
-        if part.dtype.kind not in "bui":
-            raise IndexError(f"index: got {describe(part)}, wants integers or booleans")
         if device_of(part) != device:
             raise ValueError(f"index: got {describe(part)}, wants it on {device} as the Tensor is")
         part = copied(part)  # the gradient will read it again

@@ -7,27 +7,21 @@ import math
 
 import numpy as np
 
+from ..backend import as_given
 from ..engine import accumulator, astype, broadcast_to
 from ..graph import op
 from .compare import equal, not_equal
-from .elementwise import exp, log, where
-from .shape import reduced_axes, reshape
+from .elementwise import abs, exp, log, pow, where
+from .shape import cast, concatenate, flip, pad, reduced_axes, reshape, split, squeeze
 
 __all__ = [
-    "amax",
-    "amin",
-    "log_softmax",
-    "logsumexp",
-    "max",
-    "mean",
-    "min",
-    "softmax",
-    "sum",
-    "var",
-]
+    "amax", "amin", "cumsum", "log_softmax", "logsumexp", "max", "mean", "min", "prod", "softmax",
+    "sum", "var", "vector_norm"
+]  # fmt: skip
 
 
-# In which a mean or variance is computed. (What is not here, NumPy chooses.)
+# In which a sum is computed; and a mean or variance: statistics of a million values need it.
+SUMMED = {np.dtype(np.float16): np.float32}
 WIDER = {np.dtype(np.float16): np.float32, np.dtype(np.float32): np.float64}
 
 
@@ -47,14 +41,18 @@ def _spread(values, shape, axis):
     return broadcast_to(reshape(values, shape=kept_shape(shape, axis)), shape=shape)
 
 
+def _reduced(reduction, x, wider, **options):
+    """A reduction of the array module's, within which x has the dtype that `wider` has for its own
+    (NumPy's choice, if none). What is floating point comes back in the dtype of x."""
+    out = reduction(x, dtype=wider.get(x.dtype), **options)
+    return out.astype(x.dtype, copy=False) if x.dtype.kind == "f" else out
+
+
 @op("Σ", lambda g, _out, _x, axis=None, keepdims=False: _spread(g, _x.shape, axis))
 def sum(xp, x, *, axis=None, keepdims=False):
     """The sum. Integers and booleans are summed as int64, float16 in float32."""
     axis = reduced_axes(len(x.shape), axis)
-    if x.dtype.kind != "f":
-        return xp.sum(x, axis=axis, keepdims=keepdims)
-    total = xp.sum(x, axis=axis, keepdims=keepdims, dtype=accumulator(x.dtype))
-    return total.astype(x.dtype, copy=False)
+    return _reduced(xp.sum, x, SUMMED, axis=axis, keepdims=keepdims)
 
 
 @op(
@@ -64,10 +62,9 @@ def sum(xp, x, *, axis=None, keepdims=False):
     ),
 )
 def mean(xp, x, *, axis=None, keepdims=False):
-    """The mean, summed in twice the precision of x: statistics of a million values need it."""
+    """The mean, summed in twice the precision of x."""
     axis = reduced_axes(len(x.shape), axis)
-    mean = xp.mean(x, axis=axis, keepdims=keepdims, dtype=WIDER.get(x.dtype))
-    return mean.astype(x.dtype, copy=False) if x.dtype.kind == "f" else mean
+    return _reduced(xp.mean, x, WIDER, axis=axis, keepdims=keepdims)
 
 
 def _var_grad(g, _out, x, axis=None, correction=0, keepdims=False):
@@ -80,9 +77,37 @@ def _var_grad(g, _out, x, axis=None, correction=0, keepdims=False):
 def var(xp, x, *, axis=None, correction=0, keepdims=False):
     """The variance, Σ(x − mean)² / (n − correction): biased unless correction=1."""
     axis = reduced_axes(len(x.shape), axis)
-    options = {"axis": axis, "ddof": correction, "keepdims": keepdims}
-    var = xp.var(x, dtype=WIDER.get(x.dtype), **options)
-    return var.astype(x.dtype, copy=False) if x.dtype.kind == "f" else var
+    return _reduced(xp.var, x, WIDER, axis=axis, ddof=correction, keepdims=keepdims)
+
+
+@op(
+    "Σ…",
+    lambda g, _out, _x, axis=None: reshape(
+        flip(cumsum(flip(g, axis=axis), axis=axis), axis=axis), shape=_x.shape
+    ),
+)
+def cumsum(xp, x, *, axis=None):
+    """The sums of the values up to each along `axis` (of the flattened x for None)."""
+    return _reduced(xp.cumsum, x, SUMMED, axis=axis)
+
+
+def prod(x, axis=None, keepdims=False):
+    """The product: of pairs, then of pairs of these, … float16 is multiplied in float32.
+
+    A division by each value would give the gradient, too, but not where it is 0.
+    """
+    x = as_given(x)
+    gone, dtype = reduced_axes(len(x.shape), axis), np.prod(np.ones(0, x.dtype)).dtype
+    product = cast(x, accumulator(dtype))
+    if gone:  # with a 1 at the end: the product of no values at all
+        ones = [(0, int(i in gone)) for i in range(len(x.shape))]
+        product = pad(product, widths=ones, value=1)
+    for i in gone:
+        while product.shape[i] > 1:
+            half = product.shape[i] // 2
+            low, high, last = split(product, [half, 2 * half], axis=i)
+            product = concatenate([low * high, last], axis=i)
+    return cast(product if keepdims else squeeze(product, axis=gone), dtype)
 
 
 def _extreme_grad(g, out, x, axis=None, keepdims=False):
@@ -107,6 +132,33 @@ def min(xp, x, *, axis=None, keepdims=False):
 amax, amin = max, min  # NumPy's other names
 
 
+def _power(x, p):
+    """x ** p for x ≥ 0. The gradient at 0 counts as 0, at every order."""
+    zero = equal(x, 0)
+    return where(zero, math.inf if p < 0 else 0.0, pow(where(zero, 1.0, x), p))
+
+
+def vector_norm(x, ord=2, axis=None, keepdims=False):
+    """(Σ |x| ** ord) ** (1 / ord), summed in twice the precision of x; for ±∞ the largest or
+    smallest |x|, for 0 how many are not 0 (a constant). The gradient of a vector of zeros is 0.
+
+    >>> import tinygrad_bn as tg
+    >>> x = tg.tensor([3.0, 0.0, -4.0], requires_grad=True)
+    >>> tg.grad(tg.vector_norm(x), x)
+    (tensor([ 0.6,  0. , -0.8]),)
+    """
+    x, ord = as_given(x), float(ord)
+    over, dtype = {"axis": axis, "keepdims": keepdims}, np.mean(np.ones(1, x.dtype)).dtype
+    if ord in (math.inf, -math.inf):
+        return max(abs(x), **over) if ord > 0 else min(abs(x), **over)
+    if ord == 0:
+        return sum(astype(not_equal(x, 0), dtype=dtype), **over)
+    wide = cast(x, WIDER.get(x.dtype, np.float64))
+    even = ord > 0 and ord % 2 == 0  # then the curvature at 0 is not 0
+    powers = pow(wide, ord) if even else _power(abs(wide), ord)
+    return cast(_power(sum(powers, **over), 1 / ord), dtype)
+
+
 def _largest(xp, x, axis):
     """The maximum with keepdims=True; -inf over no values at all."""
     shape = kept_shape(x.shape, axis)
@@ -125,28 +177,19 @@ def logsumexp(xp, x, *, axis=None, keepdims=False):
     axis = reduced_axes(len(x.shape), axis)
     top = _largest(xp, x, axis)
     shift = xp.where(xp.isfinite(top), top, 0)
-    total = sum(exp(x - shift), axis=axis, keepdims=True)
+    total = sum(exp(x - shift), axis=axis, keepdims=keepdims)
     with np.errstate(divide="ignore"):  # the log of a sum of nothing is -inf
-        out = xp.log(total) + shift
-    return out if keepdims else xp.squeeze(out, axis=axis)
+        return xp.log(total) + shift.reshape(total.shape)
 
 
-def _softmax_grad(g, out, _x, axis=-1):
-    return out * (g - sum(g * out, axis=axis, keepdims=True))
-
-
-@op("softmax", _softmax_grad)
+@op("softmax", lambda g, out, _x, axis=-1: out * (g - sum(g * out, axis=axis, keepdims=True)))
 def softmax(xp, x, *, axis=-1):
     """exp(x) / Σ exp(x) along `axis`, without overflow."""
     e = xp.exp(x - _largest(xp, x, axis))
     return e / sum(e, axis=axis, keepdims=True)
 
 
-def _log_softmax_grad(g, out, _x, axis=-1):
-    return g - exp(out) * sum(g, axis=axis, keepdims=True)
-
-
-@op("log softmax", _log_softmax_grad)
+@op("log softmax", lambda g, out, _x, axis=-1: g - exp(out) * sum(g, axis=axis, keepdims=True))
 def log_softmax(xp, x, *, axis=-1):
     """log(softmax(x)) along `axis`, accurate where softmax rounds to 0."""
     shifted = x - _largest(xp, x, axis)

@@ -1,27 +1,26 @@
-"""Ops that move values and change none: shape, order, joining, splitting."""
+"""Ops that move values and change none: shape, order, joining, splitting, padding."""
 
 import itertools
 import math
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
+from ..backend import array_module
 from ..engine import astype, broadcast_to, sum_to
 from ..graph import op
-from .index import getitem
+from .compare import argsort
+from .index import getitem, scatter_add
 
 __all__ = [
-    "astype",
-    "broadcast_to",
-    "concatenate",
-    "expand_dims",
-    "reshape",
-    "split",
-    "squeeze",
-    "stack",
-    "sum_to",
-    "swapaxes",
-    "transpose",
-]
+    "astype", "broadcast_to", "concatenate", "expand_dims", "flip", "pad", "reshape", "sort",
+    "split", "squeeze", "stack", "sum_to", "swapaxes", "take_along_axis", "transpose"
+]  # fmt: skip
+
+
+def cast(x, dtype):
+    """x converted to `dtype`; itself, if that is its own."""
+    return x if x.dtype == dtype else astype(x, dtype=dtype)
 
 
 def reduced_axes(ndim, axis):
@@ -31,11 +30,8 @@ def reduced_axes(ndim, axis):
     """
     if axis is None:
         return tuple(range(ndim))
-    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
-    for a in axes:
-        if not -(ndim or 1) <= a < (ndim or 1):
-            raise np.exceptions.AxisError(a, ndim)
-    return tuple([a % ndim for a in axes]) if ndim else ()
+    axes = normalize_axis_tuple(axis, ndim or 1, allow_duplicate=True)
+    return axes if ndim else ()
 
 
 @op("reshape", lambda g, _out, _x, shape: reshape(g, shape=_x.shape))
@@ -56,15 +52,12 @@ def expand_dims(xp, x, *, axis):
     return xp.expand_dims(x, axis)
 
 
-def _inverse(axes, ndim):
+def _inverse(axes):
     """The order of axes that undoes `axes`."""
-    if axes is None:
-        return None
-    axes = [a % ndim for a in axes]
-    return tuple([axes.index(i) for i in range(ndim)])
+    return None if axes is None else np.argsort([a % len(axes) for a in axes]).tolist()
 
 
-@op("ᵀ", lambda g, _out, _x, axes=None: transpose(g, axes=_inverse(axes, len(_x.shape))))
+@op("ᵀ", lambda g, _out, _x, axes=None: transpose(g, axes=_inverse(axes)))
 def transpose(xp, x, *, axes=None):
     """x with its axes in the order `axes` (reversed for None)."""
     return xp.transpose(x, axes)
@@ -76,14 +69,49 @@ def swapaxes(xp, x, *, axis1, axis2):
     return xp.swapaxes(x, axis1, axis2)
 
 
+@op("flip", lambda g, _out, _x, axis=None: flip(g, axis=axis))
+def flip(xp, x, *, axis=None):
+    """x backwards along `axis`: one, several, or all (None)."""
+    return xp.flip(x, axis=axis)
+
+
+def _take_along_axis_grad(g, _out, _x, indices, axis=-1):
+    shape = (math.prod(_x.shape),) if axis is None else _x.shape
+    xp, after = array_module((indices,)), range(len(shape))[::-1]
+    index = [xp.arange(n).reshape((n,) + (1,) * k) for n, k in zip(shape, after)]
+    index[axis or 0] = indices
+    return reshape(scatter_add(g, tuple(index), shape), shape=_x.shape)
+
+
+@op("take", _take_along_axis_grad, None)
+def take_along_axis(xp, x, indices, *, axis=-1):
+    """The values of x at `indices` along `axis` (of the flattened x for None), as argsort gives
+    them. Along the other axes `indices` is as long as x, or both broadcast."""
+    return xp.take_along_axis(x, indices, axis)
+
+
+def sort(x, axis=-1):
+    """x from the smallest to the largest along `axis` (flattened for None). Equal values stay in
+    order, and so do their gradients; NaN comes last."""
+    return take_along_axis(x, argsort(x, axis=axis), axis=axis)
+
+
+def _pad_grad(g, _out, _x, widths, value=0.0):
+    before = np.broadcast_to(widths, (len(_x.shape), 2))[:, 0].tolist()
+    return getitem(g, tuple([slice(b, b + n) for b, n in zip(before, _x.shape)]))
+
+
+@op("pad", _pad_grad)
+def pad(xp, x, *, widths, value=0.0):
+    """x with `value` before and after it: `widths` is a pair (before, after) for each axis, or one
+    pair or number for all, as NumPy's."""
+    return xp.pad(x, widths, constant_values=value)
+
+
 def _concatenate_grads(g, _out, *_arrays, needs, axis=0):
     lengths = [math.prod(a.shape) if axis is None else a.shape[axis] for a in _arrays]
-    edges = itertools.accumulate(lengths, initial=0)
-    parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
-    if axis is None:  # the arrays were flattened first
-        return [reshape(getitem(g, part), shape=a.shape) for a, part in zip(_arrays, parts)]
-    before = (slice(None),) * (axis % len(g.shape))
-    return [getitem(g, (*before, part)) if need else None for part, need in zip(parts, needs)]
+    parts = split(g, list(itertools.accumulate(lengths))[:-1], axis=axis or 0)
+    return [reshape(part, shape=a.shape) for part, a in zip(parts, _arrays)]
 
 
 @op("concatenate", joint=_concatenate_grads, variadic=True)
@@ -111,5 +139,5 @@ def split(x, sections, axis=0):
             raise ValueError(f"split: sections: got {sections}, wants a divisor of {length}")
         sections = range(length // sections, length, length // sections)
     edges = [0, *sections, length]
-    before = (slice(None),) * (axis % len(x.shape))
+    before = (slice(None),) * axis
     return [getitem(x, (*before, slice(start, stop))) for start, stop in itertools.pairwise(edges)]

@@ -1,0 +1,68 @@
+"""Batch norm in inference, folded into the layer before it: the same outputs, one layer less."""
+
+import copy
+
+from ..norm.fold import fold as folded_arrays
+from .conv import Conv1d, Conv2d, Conv3d
+from .layers import Linear, Sequential
+from .module import Module, Parameter
+from .norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+
+_PAIRS = {Linear: BatchNorm1d, Conv1d: BatchNorm1d, Conv2d: BatchNorm2d, Conv3d: BatchNorm3d}
+
+
+def fold(layer: Module, norm: Module) -> Module:
+    """A copy of `layer` that gives what `norm(layer(x))` gives in evaluation.
+
+    `layer`: a Linear (of inputs (N, features)) or a Conv; `norm`: the batch norm of its outputs, in
+    evaluation mode, with running statistics. Neither is touched. Errors: a ValueError for any other
+    pair.
+
+    >>> import tinygrad_bn as tg
+    >>> from tinygrad_bn import nn
+    >>> layer, norm, x = nn.Linear(3, 2), nn.BatchNorm1d(2).eval(), tg.ones(1, 3)
+    >>> bool(abs(nn.fold(layer, norm)(x) - norm(layer(x))).max() < 1e-6)
+    True
+    """
+    if not _fits(layer, norm):
+        raise ValueError(
+            f"layer, norm: got {type(layer).__name__} and {type(norm).__name__}, wants Linear and "
+            "BatchNorm1d, or a Conv and the BatchNorm of its rank"
+        )
+    if norm.training or norm.running_mean is None:
+        raise ValueError(
+            "norm: got one that normalizes by the batch's statistics, wants evaluation mode "
+            "(call eval() first) and running statistics"
+        )
+    channels = len(layer.weight)
+    if norm.num_features != channels:
+        raise ValueError(f"norm: got {norm.num_features} channels, wants {channels} of the layer")
+    tensors = (layer.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    arrays = [None if tensor is None else tensor.data for tensor in tensors]
+    weight, bias = folded_arrays(layer.weight.data, *arrays, norm.eps)
+    twin = copy.deepcopy(layer).eval()
+    twin.weight, twin.bias = Parameter(weight), Parameter(bias)
+    return twin
+
+
+def fold_sequential(model: Sequential) -> Sequential:
+    """A copy of `model` with every batch norm that follows a Linear or a Conv folded into it, also
+    in Sequentials inside. The layers that stay keep their names. `model` must be in evaluation
+    mode; it stays as it is."""
+    if not isinstance(model, Sequential):
+        raise TypeError(f"model: got {type(model).__name__}, wants a Sequential")
+    kept: dict[str, Module] = {}
+    last = None  # the name of the layer just before, while nothing but a norm can follow it
+    for name, module in model.named_children():
+        if last is not None and _fits(kept[last], module) and module.running_mean is not None:
+            kept[last] = fold(kept[last], module)
+            last = None
+            continue
+        inside = isinstance(module, Sequential)
+        kept[name] = fold_sequential(module) if inside else copy.deepcopy(module).eval()
+        last = name
+    return Sequential(kept).eval()
+
+
+def _fits(layer: Module, norm: Module) -> bool:
+    return _PAIRS.get(type(layer)) is type(norm)  # a subclass may compute something else

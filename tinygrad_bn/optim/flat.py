@@ -1,0 +1,104 @@
+"""Parameters, their gradients and what an optimizer remembers of them, end to end in flat arrays.
+
+A step over a network's parameters one by one costs more than its backward pass when layers are
+small. Laid end to end in one array, they are stepped by a few operations, however many they are.
+"""
+
+import copy
+import itertools
+from typing import Any
+
+from ..backend import array_module, copied, device_of, on_device_of
+from ..engine import accumulator
+from ..graph import Tensor, describe
+from ..recording import write
+
+
+class Flat:
+    """Parameters of one dtype and device, end to end in `data`, of which their arrays become views.
+
+    `grad`: an array for their gradients, filled when a step is made. `state`: arrays of its kind by
+    name, which an optimizer keeps from step to step. Both are float32 for float16 parameters.
+    `steps`: how often the state of each parameter was moved; parameters of one count are stepped
+    together.
+    """
+
+    def __init__(self, parameters: list[Tensor]) -> None:
+        self.parameters = parameters
+        self.edges = [0, *itertools.accumulate(p.size for p in parameters)]
+        self.steps = [0] * len(parameters)
+        self.state: dict[str, Any] = {}
+        with on_device_of(parameters[0].data):
+            self.xp = array_module([parameters[0].data])
+            self.data = self.xp.zeros(self.edges[-1], parameters[0].dtype)
+            self.grad = self.xp.zeros(self.edges[-1], accumulator(parameters[0].dtype))
+        self.views = [
+            self.data[start:stop].reshape(p.shape)
+            for start, stop, p in zip(self.edges, self.edges[1:], parameters)
+        ]
+        self.gather()
+
+    def __deepcopy__(self, memo: dict) -> "Flat":
+        twin = Flat([copy.deepcopy(p, memo) for p in self.parameters])
+        twin.steps = list(self.steps)
+        twin.state = {name: copied(array) for name, array in self.state.items()}
+        return twin
+
+    def gather(self) -> list[range]:
+        """Bring in the gradients, and parameters whose array was replaced. Returns which parameters
+        have a gradient: ranges of neighbours whose state was moved equally often."""
+        runs: list[range] = []
+        gradients: list[list] = []  # of each run
+        for k, (p, view) in enumerate(zip(self.parameters, self.views)):
+            if p.data is not view:
+                if (p.shape, p.dtype, p.device) != (view.shape, view.dtype, device_of(view)):
+                    raise RuntimeError(
+                        f"a parameter became {describe(p.data)} after the optimizer was made for "
+                        f"{describe(view)}; make the optimizer after moving the model"
+                    )
+                write(view, p.data)
+                p.data = view
+            gradient = p.grad
+            if gradient is None:
+                continue  # frozen, or unused in the loss
+            if runs and runs[-1].stop == k and self.steps[k] == self.steps[k - 1]:
+                runs[-1] = range(runs[-1].start, k + 1)
+            else:
+                runs.append(range(k, k + 1))
+                gradients.append([])
+            gradients[-1].append(gradient.data.ravel())
+        with on_device_of(self.data):
+            for run, parts in zip(runs, gradients):
+                self.xp.concatenate(parts, out=self.grad[self.where(run)])
+        return runs
+
+    def where(self, run: range) -> slice:
+        """Where neighbouring parameters stand in the flat arrays."""
+        return slice(self.edges[run.start], self.edges[run.stop])
+
+    def kept(self, name: str) -> Any:
+        """The state of this name, an array like `grad`. It begins at 0."""
+        if name not in self.state:
+            with on_device_of(self.data):
+                self.state[name] = self.xp.zeros_like(self.grad)
+        return self.state[name]
+
+    def count(self, run: range) -> int:
+        """One more step of the state of these parameters, which had equally many. Returns how many
+        it were with this one."""
+        steps = self.steps[run.start] + 1
+        self.steps[run.start : run.stop] = [steps] * len(run)
+        return steps
+
+    def state_of(self, k: int, names: tuple[str, ...]) -> dict[str, Any]:
+        """Copies of what is kept of parameter k."""
+        where, shape = self.where(range(k, k + 1)), self.parameters[k].shape
+        return {name: copied(self.kept(name)[where].reshape(shape)) for name in names}
+
+    def restore(self, k: int, steps: int, arrays: dict[str, Any]) -> None:
+        """Make `arrays`, of parameter k's shape and device, its state; what is not there is 0."""
+        self.steps[k] = steps
+        for name in self.state.keys() | arrays.keys():
+            kept = self.kept(name)[self.where(range(k, k + 1))]
+            with on_device_of(self.data):
+                kept[...] = arrays[name].ravel() if name in arrays else 0
