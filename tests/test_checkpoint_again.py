@@ -269,3 +269,16 @@ def test_an_error_in_the_function_leaves_no_trace():
     y = x * x
     assert y.node.refill is None
     assert_values(tg.grad(y, x)[0], 2.0)
+
+
+def test_another_index_the_second_time_is_an_error(cpu_only):
+    x = leaf(np.arange(6.0))
+    random = np.random.default_rng(0)
+
+    def permuted(x):
+        y = x[random.permutation(6)]
+        return tg.exp(y) * y * y
+
+    y = tg.sum(tg.checkpoint(permuted, x) * np.arange(6.0))
+    with pytest.raises(RuntimeError, match="recorded getitem"):
+        y.backward()

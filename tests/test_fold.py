@@ -105,6 +105,38 @@ def test_what_cannot_be_folded_is_refused(layer, norm, message):
         nn.fold(layer(), norm())
 
 
+def test_hooks_and_subclasses_stay_what_they_are():
+    class Residual(nn.Sequential):
+        def forward(self, x):
+            return x + super().forward(x)
+
+    def hooked(norm):
+        norm.register_forward_hook(lambda module, args, output: output * 10.0)
+        return norm
+
+    tg.manual_seed(0)
+    model = nn.Sequential(
+        Residual(nn.Linear(4, 4), experienced(nn.BatchNorm1d(4))),
+        nn.Linear(4, 4),
+        hooked(experienced(nn.BatchNorm1d(4))),
+        nn.Linear(4, 4),
+        experienced(nn.BatchNorm1d(4)),
+    ).eval()
+    x, folded = tg.randn(8, 4), nn.fold_sequential(model)
+    assert len(folded) == 4
+    np.testing.assert_allclose(host(folded(x)), host(model(x)), rtol=0, atol=1e-4)
+    with pytest.raises(TypeError, match="model: got Residual, wants a Sequential"):
+        nn.fold_sequential(model[0])
+    with pytest.raises(ValueError, match="got one with hooks"):
+        nn.fold(model[1], model[2])
+
+
+def test_a_frozen_layer_stays_frozen():
+    layer = nn.Linear(3, 4).requires_grad_(False)
+    folded = nn.fold(layer, nn.BatchNorm1d(4).eval())
+    assert not any(p.requires_grad for p in folded.parameters())
+
+
 def test_a_model_in_training_is_refused_and_one_without_statistics_keeps_its_norm():
     with pytest.raises(ValueError, match="evaluation mode"):
         nn.fold_sequential(convnet().train())

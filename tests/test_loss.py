@@ -75,6 +75,13 @@ def test_a_label_out_of_range_on_a_gpu_is_nan_without_waiting(request):
     assert np.isnan(host(loss))
 
 
+def test_classes_on_a_device_that_is_not_the_current_one(double_only):
+    logits = tg.tensor(LOGITS, device="cuda:1", requires_grad=True)
+    loss = F.cross_entropy(logits, tg.tensor([0, 2], device="cuda:1"))
+    loss.backward()
+    assert loss.device == logits.grad.device == "cuda:1"
+
+
 PAIRS = {
     "mse_loss": F.mse_loss,
     "l1_loss": F.l1_loss,

@@ -23,6 +23,8 @@ from tinygrad_bn.norm.axes import FAMILY, arrange
         (lambda: nn.RMSNorm(2, impl="fast"), "impl: got 'fast'"),
         (lambda: nn.InstanceNorm1d(-1), "num_features: got -1"),
         (lambda: nn.InstanceNorm1d(2, momentum=2), "momentum: got 2"),
+        (lambda: nn.BatchNorm1d(2, eps=None), "eps: got None"),
+        (lambda: nn.LayerNorm(2, dtype=np.float16), "dtype: got float16, wants float32"),
         (lambda: nn.InstanceNorm2d(3)(tg.ones(2, 3)), "input: got shape"),
         (lambda: nn.InstanceNorm2d(3, affine=True)(tg.ones(2, 4, 2, 2)), "input: got 4 channels"),
         (lambda: nn.LayerNorm(3)(tg.ones(2, 4)), r"normalized_shape: got \[3\]"),
@@ -46,15 +48,16 @@ def test_instance_norm_counts_no_batches_as_in_pytorch():
     assert_values(layer.running_mean, np.float32(0.1), np.float32(0.4))
 
 
-def test_one_step_changes_what_a_layer_gives_and_evaluation_does_not_move_statistics():
+def test_a_step_moves_the_statistics_that_evaluation_uses_and_evaluation_moves_none():
     layer = nn.InstanceNorm1d(2, affine=True, track_running_stats=True)
-    x = tg.tensor(np.random.default_rng(0).standard_normal((4, 2, 5)).astype(np.float32))
-    layer(x)
-    before = host(layer.running_mean).copy()
-    y = layer.eval()(x)
-    assert (host(layer.running_mean) == before).all()
-    y.sum().backward()
-    assert layer.weight.grad is not None
+    x = tg.tensor(np.random.default_rng(0).standard_normal((4, 2, 5)).astype(np.float32) + 3)
+    first = host(layer.eval()(x))
+    assert_values(layer.running_mean, 0, 0)
+    layer.train()(x)
+    moved = host(layer.running_mean).copy()
+    assert (moved > 0.2).all()
+    assert np.abs(host(layer.eval()(x)) - first).min() > 0.1
+    assert (host(layer.running_mean) == moved).all()
 
 
 @pytest.mark.parametrize("name", FAMILY)

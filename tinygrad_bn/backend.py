@@ -154,8 +154,7 @@ def require_cupy(device: str) -> ModuleType:
         ) from error
     except Exception as error:  # CuPy raises a class of its own, which exists only with CuPy
         raise RuntimeError(
-            f"device {device!r} needs an NVIDIA GPU with a working driver: CuPy {cupy.__version__} "
-            f"is installed, but reports {error}"
+            f"device {device!r} needs an NVIDIA GPU with a working driver: CuPy reports {error}"
         ) from error
     if int(device.removeprefix("cuda:")) >= count:
         raise RuntimeError(f"device {device!r} does not exist: CuPy finds {count} GPU(s)")

@@ -27,9 +27,10 @@ def checkpoint(function: Callable, *args: Any, **kwargs: Any) -> Any:
 
     Gradients of every order, hooks and `retain_grad` are as without. In the second call running
     statistics stay where they are, and the random generator (`manual_seed`) draws the same numbers
-    again. The function must do the same twice: a RuntimeError tells of another op, shape, option or
-    number, and of another array from outside if the first is still there to compare. What it does
-    besides (printing, module hooks on the way forward) it does twice.
+    again (threads share it: while one draws inside a checkpoint, no other may draw). The function
+    must do the same twice: a RuntimeError tells of another op, shape, option or number, and of
+    another array from outside if the first is still there to compare. What it does besides
+    (printing, module hooks on the way forward) it does twice.
 
     >>> import tinygrad_bn as tg
     >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
@@ -63,21 +64,27 @@ def checkpoint(function: Callable, *args: Any, **kwargs: Any) -> Any:
 class _Step(NamedTuple):
     """An op that the function recorded: the second call must record the same."""
 
-    did: tuple  # the op's name, its plain options, the dtype and shape of each output
+    did: tuple  # the op's name, its options, the dtype and shape of each output
     time: int
     read: list  # of each argument: None if the function made it; an array that came from outside at
     # a place of the graph; a weak reference to one without (it may be made anew); or a number
 
 
 def _did(node: Node, outputs: Sequence[Any]) -> tuple:
-    options = {name: value for name, value in node.kwargs.items() if _is_plain(value)}
-    return node.op.name, options, [(output.dtype, output.shape) for output in outputs]
+    kinds = [(output.dtype, output.shape) for output in outputs]
+    return node.op.name, node.kwargs, kinds
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (int, float, str, slice))
+def _same(now: Any, before: Any) -> bool:
+    """Whether two options are equal; of what has no value (a function), whether there is one."""
+    if is_array(now) or is_array(before):
+        return is_array(now) and is_array(before) and _equal(now, before)
+    if isinstance(now, dict) and isinstance(before, dict):
+        return now.keys() == before.keys() and all(_same(now[key], before[key]) for key in now)
+    if isinstance(now, (tuple, list)) and isinstance(before, (tuple, list)):
+        return len(now) == len(before) and all(map(_same, now, before))
+    functions = [callable(value) and not isinstance(value, type) for value in (now, before)]
+    return all(functions) or now == before
 
 
 class _Segment:
@@ -96,7 +103,7 @@ class _Segment:
     def take(self, number: int) -> tuple:
         """The arguments and outputs that step `number` keeps for its rules."""
         if not self.kept or self.kept[number] is None:
-            self.kept = self.context.run(self._again)
+            self.kept = self.context.copy().run(self._again)  # two threads may both come here
         (arrays, outputs, refill), self.kept[number] = self.kept[number], None
         return (arrays, outputs) if refill is None else refill[0].take(refill[1])
 
@@ -123,7 +130,7 @@ class _Segment:
         """A RuntimeError unless a step of the second call is that of the first."""
         did, name = _did(node, outputs), node.op.name
         step = self.steps[number] if number < len(self.steps) else None
-        if step is None or step.did != did:
+        if step is None or not _same(did, step.did):
             before = "none" if step is None else _told(*step.did)
             raise _differs(f"{_told(*did)} as op {number}", before)
         if step.time != recording.now:

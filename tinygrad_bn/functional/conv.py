@@ -161,9 +161,8 @@ def avg_pool(
     images = cast(input, accumulator(input.dtype))  # in float16 a sum may overflow
     box = _ones(images, shape=(channels, 1, *layout.pop("kernel")))
     total = ops.convolution(images, box, None, **layout)
-    if divisor_override is not None:
-        count = float(divisor_override)
-    else:  # what the sum is over an image of ones
+    count = divisor_override
+    if count is None:  # what the sum is over an image of ones
         if count_include_pad:
             pairs = layout["padding"]
             sizes = [n + 2 * p for n, (p, _) in zip(sizes, pairs)]

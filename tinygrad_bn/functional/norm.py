@@ -8,11 +8,11 @@ import numpy as np
 from .. import ops, recording
 from ..backend import array_module, device_of
 from ..engine import accumulator
-from ..graph import Tensor, describe
+from ..graph import describe
 from ..norm import IMPLEMENTATIONS, running
 from ..norm.axes import FAMILY, Arrangement, arrange
 from ..ops.reduce import count
-from .arguments import NUMBERS, Array, as_given
+from .arguments import NUMBERS, Array, array_of, as_given
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
 
@@ -128,11 +128,12 @@ def group_norm(
     given = _given(input, None, None, weight, bias)
     input = _checked(given, 2, "(N, C, …)", eps, impl)
     channels = input.shape[1]
-    if not isinstance(num_groups, int) or num_groups < 1 or channels % num_groups:
+    whole = isinstance(num_groups, (int, np.integer)) and not isinstance(num_groups, bool)
+    if not whole or num_groups < 1 or channels % num_groups:
         raise ValueError(f"num_groups: got {num_groups!r}, wants a divisor of {channels} channels")
     _check_beside(given, (channels,))
     _check_several(input, input.size // num_groups, "group")
-    arrangement = arrange(FAMILY["group_norm"], input.shape, groups=num_groups)
+    arrangement = arrange(FAMILY["group_norm"], input.shape, groups=int(num_groups))
     return _normalized("group_norm", given, arrangement, eps, impl)[0]
 
 
@@ -145,30 +146,39 @@ def _given(*values):
     return dict(zip(_NAMES, map(as_given, values)))
 
 
-def _array(value):
-    return value.data if isinstance(value, Tensor) else value
-
-
 def _checked(given, rank, wants, eps, impl):
     """The input, if it is floating point with `rank` axes at least; ε and `impl` are looked at."""
     input = given["input"]
     if getattr(getattr(input, "dtype", None), "kind", None) != "f" or len(input.shape) < rank:
         raise TypeError(f"input: got {describe(input)}, wants floating point of shape {wants}")
+    check_options(eps, impl)
+    return input
+
+
+def check_options(eps, impl) -> None:
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f'impl: got {impl!r}, wants "fused" or "composed"')
     if not (isinstance(eps, NUMBERS) and 0 <= eps < math.inf):
         raise ValueError(f"eps: got {eps!r}, wants a number ≥ 0")
-    return input
+
+
+def check_momentum(momentum) -> None:
+    """A number, or an array of one: that was counted on a device."""
+    if isinstance(momentum, NUMBERS):
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum: got {momentum!r}, wants a number in [0, 1]")
+    elif getattr(momentum, "shape", None) != ():
+        raise TypeError(f"momentum: got {momentum!r}, wants a number in [0, 1]")
 
 
 def _check_beside(given, shape):
     """γ, β and running statistics must have this shape, the input's device, and its dtype (float32
     beside float16)."""
     input = given["input"]
-    dtype = np.dtype(np.float32) if input.dtype == np.float16 else input.dtype
-    device = device_of(_array(input))
+    dtype = np.dtype(accumulator(input.dtype))
+    device = device_of(array_of(input))
     for name in _NAMES[1:]:
-        array = _array(given[name])
+        array = array_of(given[name])
         if array is not None and (
             (array.shape, array.dtype, device_of(array)) != (shape, dtype, device)
         ):
@@ -209,11 +219,7 @@ def _tracked(name, given, by_input, momentum, eps, impl):
     if running_mean is None and not by_input:
         raise ValueError("running_mean: got None, wants the statistics that inference uses")
     _check_beside(given, (input.shape[1],))
-    if isinstance(momentum, NUMBERS):
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum: got {momentum!r}, wants a number in [0, 1]")
-    elif getattr(momentum, "shape", None) != ():
-        raise TypeError(f"momentum: got {momentum!r}, wants a number in [0, 1]")
+    check_momentum(momentum)
     arrangement = arrange(FAMILY[name], input.shape)
     if not by_input:
         vectors = (running_mean, running_var, weight, bias)
@@ -221,7 +227,7 @@ def _tracked(name, given, by_input, momentum, eps, impl):
         return IMPLEMENTATIONS[impl].normalize_inference(input, mu, var, gamma, beta, eps=eps)
     y, mu, var = _normalized(name, given, arrangement, eps, impl)
     if running_mean is not None and recording.statistics_move.get() and input.size:
-        arrays = map(_array, (running_mean, running_var, mu, var))
+        arrays = map(array_of, (running_mean, running_var, mu, var))
         running.move(*arrays, count(arrangement.shape, arrangement.axes), momentum)
     return y
 
@@ -236,7 +242,7 @@ def _normalized(name, given, arrangement: Arrangement, eps, impl):
         centred = FAMILY[name].centred
         y, mu, var = norm.normalize(x, gamma, beta, axes=axes, eps=eps, centred=centred)
     else:  # no values have no statistics: the map is affine, and its gradients are 0
-        mu, var = 0.0, array_module([_array(x)]).ones((), x.dtype)
+        mu, var = 0.0, array_module([array_of(x)]).ones((), x.dtype)
         y = norm.normalize_inference(x, mu, var, gamma, beta, eps=eps)
     return y if shape == input.shape else ops.reshape(y, shape=input.shape), mu, var
 

@@ -1,7 +1,7 @@
 """Normalization on NumPy arrays: a block at a time, in which what shares statistics is contiguous.
 
-No temporary is larger than a block, so memory traffic stays in the cache. Sums are in twice the
-precision of their values.
+Temporaries are as large as a block, or as one group that shares statistics if that is larger, so
+most memory traffic stays in the cache. float16 and float32 are summed in twice the precision.
 """
 
 import math

@@ -24,6 +24,8 @@ def fold(layer: Module, norm: Module) -> Module:
     >>> bool(abs(nn.fold(layer, norm)(x) - norm(layer(x))).max() < 1e-6)
     True
     """
+    if layer._module_hooks or norm._module_hooks:
+        raise ValueError("layer, norm: got one with hooks, which would see something else")
     if not _fits(layer, norm):
         raise ValueError(
             f"layer, norm: got {type(layer).__name__} and {type(norm).__name__}, wants Linear and "
@@ -40,26 +42,31 @@ def fold(layer: Module, norm: Module) -> Module:
     tensors = (layer.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     arrays = [None if tensor is None else tensor.data for tensor in tensors]
     weight, bias = folded_arrays(layer.weight.data, *arrays, norm.eps)
-    twin = copy.deepcopy(layer).eval()
-    twin.weight, twin.bias = Parameter(weight), Parameter(bias)
+    twin = copy.deepcopy(layer)
+    learns = layer.weight.requires_grad
+    twin.weight, twin.bias = Parameter(weight, learns), Parameter(bias, learns)
     return twin
 
 
 def fold_sequential(model: Sequential) -> Sequential:
     """A copy of `model` with every batch norm that follows a Linear or a Conv folded into it, also
-    in Sequentials inside. The layers that stay keep their names. `model` must be in evaluation
-    mode; it stays as it is."""
-    if not isinstance(model, Sequential):
-        raise TypeError(f"model: got {type(model).__name__}, wants a Sequential")
+    in Sequentials inside. The layers that stay keep their names. What has hooks, and subclasses of
+    Sequential, are copied as they are. `model` must be in evaluation mode; it stays as it is. A
+    Linear before a BatchNorm1d must get inputs (N, features)."""
+    if type(model) is not Sequential or model._module_hooks:
+        raise TypeError(f"model: got {type(model).__name__}, wants a Sequential without hooks")
+    if model.training:
+        raise ValueError("model: got one in training, wants evaluation mode (call eval() first)")
     kept: dict[str, Module] = {}
     last = None  # the name of the layer just before, while nothing but a norm can follow it
     for name, module in model.named_children():
-        if last is not None and _fits(kept[last], module) and module.running_mean is not None:
+        hooked = module._module_hooks or (last and kept[last]._module_hooks)
+        if last and not hooked and _fits(kept[last], module) and module.running_mean is not None:
             kept[last] = fold(kept[last], module)
             last = None
             continue
-        inside = isinstance(module, Sequential)
-        kept[name] = fold_sequential(module) if inside else copy.deepcopy(module).eval()
+        inside = type(module) is Sequential and not module._module_hooks
+        kept[name] = fold_sequential(module) if inside else copy.deepcopy(module)
         last = name
     return Sequential(kept).eval()
 

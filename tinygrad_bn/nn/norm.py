@@ -1,6 +1,5 @@
 """Norm layers: γ and β, running statistics, training and evaluation."""
 
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -10,19 +9,21 @@ import numpy as np
 from .. import functional as F
 from .. import recording
 from ..creation import ones, tensor, zeros
+from ..functional.norm import check_momentum, check_options
 from ..recording import write
 from .module import Module, Parameter
 
 
-def _check(eps: float | None, impl: str) -> None:
-    if eps is not None and not (isinstance(eps, (int, float, np.number)) and 0 <= eps < math.inf):
-        raise ValueError(f"eps: got {eps!r}, wants a number ≥ 0")
-    if impl not in ("fused", "composed"):
-        raise ValueError(f'impl: got {impl!r}, wants "fused" or "composed"')
+def _check(eps: float, impl: str, dtype: Any) -> None:
+    check_options(eps, impl)
+    if dtype is not None and np.dtype(dtype) == np.float16:
+        raise ValueError(
+            "dtype: got float16, wants float32, which stands beside float16 inputs too"
+        )
 
 
 def _count(name: str, value: Any) -> int:
-    if not isinstance(value, (int, np.integer)) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
         raise ValueError(f"{name}: got {value!r}, wants a whole number ≥ 0")
     return int(value)
 
@@ -57,9 +58,8 @@ class _TrackedNorm(Module):
         statistics and use them in evaluation. `device`, `dtype`: of all of them. `impl`: "fused" or
         "composed"."""
         super().__init__()
-        _check(eps, impl)
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise ValueError(f"momentum: got {momentum!r}, wants None or a number in [0, 1]")
+        _check(eps, impl, dtype)
+        check_momentum(0.0 if momentum is None else momentum)
         self.num_features = _count("num_features", num_features)
         self.eps, self.momentum, self.impl = eps, momentum, impl
         self.affine, self.track_running_stats = affine, track_running_stats
@@ -209,7 +209,7 @@ class LayerNorm(Module):
         impl: str = "fused",
     ) -> None:
         super().__init__()
-        _check(eps, impl)
+        _check(eps, impl, dtype)
         self.normalized_shape = _normalized_shape(normalized_shape)
         self.eps, self.elementwise_affine, self.impl = eps, elementwise_affine, impl
         affine = elementwise_affine, elementwise_affine and bias
@@ -240,7 +240,7 @@ class RMSNorm(Module):
         impl: str = "fused",
     ) -> None:
         super().__init__()
-        _check(eps, impl)
+        _check(0.0 if eps is None else eps, impl, dtype)
         self.normalized_shape = _normalized_shape(normalized_shape)
         self.eps, self.elementwise_affine, self.impl = eps, elementwise_affine, impl
         kind = {"device": device, "dtype": dtype}
@@ -272,7 +272,7 @@ class GroupNorm(Module):
         impl: str = "fused",
     ) -> None:
         super().__init__()
-        _check(eps, impl)
+        _check(eps, impl, dtype)
         self.num_groups = _count("num_groups", num_groups)
         self.num_channels = _count("num_channels", num_channels)
         if not num_groups or num_channels % num_groups:

@@ -4,9 +4,10 @@ The gradient is the engine's work. Compare `fused.py`: the same two functions, t
 Batch norm is `normalize` over the samples (and places) of each channel; `axes.py` lists the family.
 """
 
-import numpy as np
-
-from ..ops import astype, mean, sqrt
+from ..engine import accumulator
+from ..graph import op
+from ..ops import mean, sqrt
+from ..ops.shape import cast
 from ..tensor import named
 
 
@@ -18,11 +19,19 @@ def normalize(x, gamma, beta, *, axes, eps, centred=True):
     0 and σ² the mean square.
     """
     values = widened(x)
-    mu = named("μ_B", mean(values, axis=axes, keepdims=True)) if centred else 0.0
-    d = named("d", values - mu) if centred else values
+    mu, d = None, values
+    if centred:
+        mu = named("μ_B", mean(values, axis=axes, keepdims=True))
+        d = named("d", values - mu)
     var = named("σ²_B", mean(d * d, axis=axes, keepdims=True))
     xhat = named("x̂", d / sqrt(var + eps))
-    return scale_and_shift(xhat, gamma, beta, x.dtype), mu, var
+    return scale_and_shift(xhat, gamma, beta, x.dtype), mu if centred else zeros_like(var), var
+
+
+@op("0")
+def zeros_like(xp, x):
+    """Zeros of the shape, dtype and device of x; a constant."""
+    return xp.zeros_like(x)
 
 
 def normalize_inference(x, mu, var, gamma, beta, *, eps):
@@ -35,9 +44,9 @@ def scale_and_shift(xhat, gamma, beta, dtype):
     """y = γ x̂ + β, in the input's dtype."""
     y = xhat if gamma is None else gamma * xhat
     y = y if beta is None else y + beta
-    return named("y", y if y.dtype == dtype else astype(y, dtype=dtype))
+    return named("y", cast(y, dtype))
 
 
 def widened(x):
     """A float16 x in float32: its squares would overflow, its statistics need more digits."""
-    return astype(x, dtype=np.float32) if x.dtype == np.float16 else x
+    return cast(x, accumulator(x.dtype))

@@ -17,12 +17,11 @@ run on CuPy arrays and, to record, on Tensors.
 
 import functools
 
-from ..backend import array_module
 from ..graph import op
 from ..kernels import accelerated, cpu_norm
 from ..ops import add, broadcast_to, mean, sqrt
 from ..ops.reduce import count
-from .composed import scale_and_shift, widened
+from .composed import scale_and_shift, widened, zeros_like
 
 
 @accelerated(cpu_norm.normalize)
@@ -37,7 +36,7 @@ def normalize_forward(x, gamma, beta, *, axes, eps, centred=True):
         mu = mu + rounding
     var = mean(d * d, axis=axes, keepdims=True)
     y = scale_and_shift(d / sqrt(var + eps), gamma, beta, x.dtype)
-    return y, mu if centred else array_module((var,)).zeros_like(var), var
+    return y, mu if centred else zeros_like(var), var
 
 
 @accelerated(cpu_norm.normalize_grads)
@@ -52,7 +51,7 @@ def normalize_grads(gs, outs, x, gamma, _beta, *, needs, axes, eps, centred=True
     dgamma = dbeta = None
     terms = []
     if g is not None:
-        r = 1.0 / sqrt(var + eps)
+        g, r = widened(g), 1.0 / sqrt(var + eps)
         xhat = d * r
         dgamma = _summed(g * xhat, gamma) if needs[1] else None
         dbeta = _summed(g, _beta) if needs[2] else None
@@ -83,7 +82,7 @@ def normalize(xp, x, gamma, beta, *, axes, eps, centred=True):
 
 def normalize_inference_grads(g, _out, x, mu, var, gamma, _beta, *, needs, eps):
     """The gradients of an affine map; the engine sums each to the shape of its argument."""
-    r = 1.0 / sqrt(var + eps)
+    g, r = widened(g), 1.0 / sqrt(var + eps)
     scale = r if gamma is None else gamma * r
     xhat = (widened(x) - mu) * r
     return (

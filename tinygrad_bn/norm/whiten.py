@@ -15,6 +15,7 @@ eigenvalues of Σ are equal.
 from .. import ops
 from ..graph import describe
 from ..ops.linalg import identity_like
+from ..ops.shape import cast
 from ..tensor import named
 from .composed import widened
 
@@ -51,4 +52,4 @@ def _whiten(x, root, eps):
     cov = named("Σ_B", ops.matmul(ops.transpose(d), d) / x.shape[0])
     s = named("S", root(cov + identity_like(cov) * eps))
     y = ops.transpose(ops.solve(s, ops.transpose(d)))
-    return named("y", y if y.dtype == x.dtype else ops.astype(y, dtype=x.dtype))
+    return named("y", cast(y, x.dtype))

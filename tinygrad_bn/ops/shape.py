@@ -77,8 +77,8 @@ def flip(xp, x, *, axis=None):
 
 def _take_along_axis_grad(g, _out, _x, indices, axis=-1):
     shape = (math.prod(_x.shape),) if axis is None else _x.shape
-    xp, after = array_module((indices,)), range(len(shape))[::-1]
-    index = [xp.arange(n).reshape((n,) + (1,) * k) for n, k in zip(shape, after)]
+    xp = array_module((indices,))
+    index = list(xp.ix_(*map(xp.arange, shape)))
     index[axis or 0] = indices
     return reshape(scatter_add(g, tuple(index), shape), shape=_x.shape)
 
