@@ -257,7 +257,7 @@ def measured(library: Library) -> dict:
         rows[name] = plain
         if first_wrong(zero) < first_wrong(plain):
             rows[f"{name}, γ = 0"] = zero
-    return {"version": library.version, "norms": rows}
+    return rows
 
 
 # --- The table ------------------------------------------------------------------------------------
@@ -267,14 +267,19 @@ def table(results: dict) -> str:
     """A row for each norm of each library; the first wrong order in bold, refusals in notes."""
     rows = [["error of the gradient of order", *map(str, range(1, ORDERS + 1))]]
     notes = []
-    for name in filter(results.get, LIBRARIES):
-        for norm, cells in results[name]["norms"].items():
-            title = f"{name} {results[name]['version']}".strip() + f", {norm}"
-            notes += [f"{title} {c}.\n" for c in cells if c.startswith("refuses")]
+    for name in itertools.chain(*(of_library(results, name) for name in LIBRARIES)):
+        for norm, cells in results[name].items():
+            title = f"{name}, {norm}"
+            notes += [f"{title} {c.rstrip('.')}.\n" for c in cells if c.startswith("refuses")]
             shown = [c.partition(":")[0] for c in cells] + ["–"] * (ORDERS - len(cells))
             wrong = first_wrong(cells)
             rows.append([title, *(f"**{c}**" if k == wrong else c for k, c in enumerate(shown))])
     return "\n".join([markdown(rows), *notes])
+
+
+def of_library(results: dict, name: str) -> list[str]:
+    """The measured versions of a library, as "PyTorch 2.13.0"."""
+    return sorted(title for title in results if title.split()[0] == name)
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -290,11 +295,12 @@ def main() -> None:
         try:
             library = open_library()
         except (ImportError, AttributeError) as reason:  # not here, or not with this NumPy
-            state = "kept" if name in results else "left out"
+            state = "kept" if of_library(results, name) else "left out"
             print(f"{name}: {state} ({first_line(reason)})")
         else:
-            results[name] = measured(library)
-            print(f"{name}: measured")
+            title = f"{name} {library.version}".strip()  # another version has rows of its own
+            results[title] = measured(library)
+            print(f"{title}: measured")
     kept.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     (RESULTS / "orders.md").write_text(table(results))
     print("", table(results), sep="\n")

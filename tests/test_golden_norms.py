@@ -113,4 +113,4 @@ def test_fused_is_right_where_pytorchs_fused_norm_is_not(name, source):
         off.append(np.abs(host(gradient) - truth).max() / np.abs(truth).max())
     assert max(off) < 1e-12
     assert (data["relative_difference"][:2] < 1e-12).all()  # PyTorch's own, right at 1 and 2 …
-    assert (data["relative_difference"][2:] > 0.1).all()  # … and wrong from 3
+    assert not (data["relative_difference"][2:] < 0.1).any()  # … and from 3 wrong, or refused

@@ -285,6 +285,8 @@ def test_signs_and_isfinite():
         (lambda x: tg.concatenate([x, x[0]]), ValueError, r"concatenate\(float32.*float32\[3\]"),
         (lambda x: tg.concatenate([]), ValueError, r"concatenate\(\)"),
         (lambda x: tg.split(x, 2, axis=1), ValueError, "split: sections: got 2, .* divisor of 3"),
+        (lambda x: tg.split(x[0, 0], 1), ValueError, r"split: x: got shape \(\), wants an axis"),
+        (lambda x: tg.sort(x[0, 0]), ValueError, r"sort: x: got shape \(\), wants an axis"),
         (lambda x: tg.linear(x, x[:, :2]), ValueError, r"linear\(float32\[2, 3\], .*\[2, 2\]"),
         (lambda x: tg.linear(x, x, x), ValueError, r"linear\(.*and bias \(m,\) or None"),
         (lambda x: x[5], IndexError, r"getitem\(float32\[2, 3\].*index 5"),

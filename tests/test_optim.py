@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers import host, leaf
+from helpers import host, leaf, on_device, share_memory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -292,6 +292,53 @@ def test_bad_parameters_are_named():
         tg.optim.SGD([{"params": {p}}])
     with pytest.raises(ValueError, match="param_group: got rate, wants options of SGD: lr, mom"):
         tg.optim.SGD([{"params": [p], "rate": 0.1}])
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        lambda groups, p: groups[1].update(params=(*groups[1]["params"], p)),
+        lambda groups, p: groups[1].update(params=[p]),
+        lambda groups, p: groups[1].pop("params"),
+        lambda groups, p: groups.append({**groups[1], "params": (p,)}),
+        lambda groups, p: groups.pop(),
+    ],
+)
+def test_parameters_exchanged_behind_the_optimizers_back_are_named_and_nothing_moves(exchange):
+    p, q, new = (leaf(np.ones(2)) for _ in range(3))
+    optimizer = tg.optim.SGD([{"params": p}, {"params": q}], lr=0.1, momentum=0.5)
+    saved = optimizer.state_dict()
+    for parameter in (p, q, new):
+        parameter.grad = tg.tensor(np.ones(2))
+    exchange(optimizer.param_groups, new)
+    load, add = optimizer.load_state_dict, optimizer.add_param_group
+    calls = [optimizer.step, optimizer.zero_grad, optimizer.state_dict, lambda: load(saved)]
+    for call in (*calls, lambda: add({"params": leaf(np.ones(1))})):
+        with pytest.raises(ValueError, match='param_groups: got other "params" than were given'):
+            call()
+    assert host(p).tolist() == host(q).tolist() == host(new).tolist() == [1, 1]
+    assert all(parameter.grad is not None for parameter in (p, q, new))
+
+
+@pytest.mark.parametrize("separate", [False, True], ids=["one group", "two groups"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["alike", "of two dtypes"])
+def test_parameters_that_share_memory_are_refused_and_stay_tied(separate, dtype):
+    memory = on_device(np.ones(4))
+    parts = [tg.Tensor(part, requires_grad=True) for part in (memory[:3], memory[2:].view(dtype))]
+    params = [leaf(np.ones(2)), *parts]
+    if separate:
+        params = [{"params": params[:2]}, {"params": params[2:]}]
+    with pytest.raises(ValueError, match=r"params\[\d\]: got .* in memory of another parameter"):
+        tg.optim.SGD(params)
+    assert share_memory(*parts)
+
+
+def test_parameters_that_lie_between_each_other_are_no_sharers():
+    memory = on_device(np.arange(6.0).reshape(2, 3))
+    parts = [tg.Tensor(memory[:, k], requires_grad=True) for k in range(3)]
+    empty = leaf(np.ones(0))
+    step(tg.optim.SGD([*parts, empty], lr=1.0), parts[0].sum() + parts[2].sum())
+    assert [host(part).tolist() for part in parts] == [[-1, 2], [1, 4], [1, 4]]
 
 
 def test_a_model_that_moved_needs_a_new_optimizer_and_nothing_has_moved():

@@ -95,6 +95,23 @@ def test_an_empty_state_forgets():
     ("change", "message"),
     [
         (lambda s: s.pop("state"), "state_dict: got"),
+        (lambda s: s.update(state=5), "state: got 5, wants a dict"),
+        (lambda s: s.update(param_groups=5), "param_groups: got 5, wants a list of dicts"),
+        (lambda s: s["param_groups"].insert(1, 5), r"param_groups\[1\]: got 5, wants numbers as"),
+        (
+            lambda s: s["param_groups"][1].pop("params"),
+            r"param_groups\[1\]: got .*wants numbers as",
+        ),
+        (
+            lambda s: s["param_groups"][0].update(params=2),
+            r"param_groups\[0\]: got .*wants numbers",
+        ),
+        (lambda s: s["param_groups"][0].update(params="01"), r"param_groups\[0\]: got"),
+        (lambda s: s["param_groups"][0].update(params=[0, 0]), r"numbers \[0, 0, 2\], wants each"),
+        (
+            lambda s: s["param_groups"][1].update(params=[1]),
+            r"numbers \[0, 1, 1\], wants each once",
+        ),
         (lambda s: s["param_groups"].pop(), r"got \[2\] parameters in groups, wants \[2, 1\]"),
         (lambda s: s["param_groups"][0]["params"].append(3), r"got \[3, 1\] parameters"),
         (lambda s: s["param_groups"][1].pop("betas"), "param_groups: got no betas"),

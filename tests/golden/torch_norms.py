@@ -80,7 +80,10 @@ def gradient_chain(norm, x, probes):
     value, gradients, scalars = norm(x), [], []
     for probe in probes:
         scalars.append((torch.tensor(probe) * value).sum())
-        (value,) = torch.autograd.grad(scalars[-1], x, create_graph=True)
+        try:
+            (value,) = torch.autograd.grad(scalars[-1], x, create_graph=True)
+        except RuntimeError:  # as of 2.15 some refuse an order that was wrong before: NaN
+            value = value * torch.nan
         gradients.append(value.detach().numpy())
     return np.array(gradients), np.array([scalar.item() for scalar in scalars])
 

@@ -8,7 +8,7 @@ rule of the paper (Ioffe & Szegedy 2015, section 3) collapses to
 without its second term if the norm is not centred; and a gradient that arrives at μ or σ² itself
 adds ∂ℓ/∂μ / m and ∂ℓ/∂σ² · 2d/m.
 
-Other libraries save μ and σ² as constants for this formula, and go wrong when it is differentiated
+Where μ and σ² are saved as constants for this formula, it goes wrong when it is differentiated
 again. Here they are outputs of the op, with a place in the graph: so every order is right.
 
 On NumPy arrays `kernels/cpu_norm.py` computes what the two formulas say; the formulas themselves

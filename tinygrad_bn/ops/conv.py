@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from ..backend import describe
 from ..engine import accumulator
 from ..graph import op
 from .reduce import sum
@@ -40,8 +41,10 @@ def windows(sizes, kernel, stride, padding, dilation) -> tuple:
 
 def _windows(x, weight, g, stride, padding, dilation, groups):
     """`windows` of a convolution with these shapes, checked; g: that of the output, if known."""
+    if not isinstance(groups, (int, np.integer)) or groups < 1:
+        raise ValueError(f"groups: got {groups!r}, wants a whole number ≥ 1")
     alike = 2 < len(x) == len(weight)
-    if not alike or groups < 1 or weight[0] % groups or weight[1] * groups != x[1]:
+    if not alike or weight[0] % groups or weight[1] * groups != x[1]:
         raise ValueError(
             f"weight: got shape {weight}, wants (O, C / groups, …) for x of shape {x} (N, C, …), "
             f"with O a multiple of groups={groups}"
@@ -82,9 +85,11 @@ def convolution(xp, x, weight, bias, *, stride, padding, dilation, groups):
     the places k in the kernel and the channels c of o's group, with zeros around x. float16 is
     summed in float32.
     """
+    counts, indices = _windows(x.shape, weight.shape, None, stride, padding, dilation, groups)
+    if bias is not None and np.shape(bias) != weight.shape[:1]:
+        raise ValueError(f"bias: got {describe(bias)}, wants shape {weight.shape[:1]}")
     if x.dtype.kind != "f" or any(a.dtype != x.dtype for a in (weight, bias) if a is not None):
         raise TypeError("wants arrays of one floating point dtype")
-    counts, indices = _windows(x.shape, weight.shape, None, stride, padding, dilation, groups)
     out = xp.matmul(_matrices(weight, groups), _columns(xp, x, padding, indices, groups))
     out = out.reshape(len(weight), len(x), *counts)
     if bias is not None:

@@ -8,7 +8,7 @@ import math
 from .. import backend
 from ..engine import add
 from ..graph import op
-from .compare import equal, greater, less, sign
+from .compare import equal, greater, less, not_equal, sign
 
 __all__ = [
     "abs", "add", "clip", "cos", "div", "erf", "exp", "gelu", "leaky_relu", "log", "maximum",
@@ -147,11 +147,18 @@ def gelu(xp, x):
     return xp.maximum(x, -40.0) * _normal_cdf(x)  # Φ(-40) is 0
 
 
+def _clip_high_grad(g, out, x, low, _high):
+    held = less(out, x)
+    if low is not None:  # where low > high, high holds whatever x is
+        held = held | (greater(out, x) & not_equal(out, low))
+    return where(held, g, 0.0)
+
+
 @op(
     "clip",
     lambda g, out, x, _low, _high: where(equal(out, x), g, 0.0),
-    lambda g, out, x, _low, _high: where(greater(out, x), g, 0.0),
-    lambda g, out, x, _low, _high: where(less(out, x), g, 0.0),
+    lambda g, out, x, low, _high: where(greater(out, x) & equal(out, low), g, 0.0),
+    _clip_high_grad,
 )
 def clip(xp, x, low=None, high=None):
     """x, but low where it is below, and high where it is above; a bound of None does not bind. The

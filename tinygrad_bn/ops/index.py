@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..backend import array_of, copied, device_of, is_array, to_device
+from ..engine import accumulator
 from ..graph import describe, op
 
 __all__ = ["getitem", "scatter_add"]
@@ -25,13 +26,13 @@ def _getitem(xp, x, *, index):
 
 @op("scatter", lambda g, _out, _x, index, shape: _getitem(g, index=index))
 def _scatter_add(xp, x, *, index, shape):
-    out = xp.zeros(shape, x.dtype)
+    out = xp.zeros(shape, accumulator(x.dtype))
     parts = index if isinstance(index, tuple) else (index,)
     if any(is_array(part) and part.dtype != bool for part in parts):  # a place can come twice
         xp.add.at(out, index, x)
     else:
         out[index] = x
-    return out
+    return out.astype(x.dtype, copy=False)
 
 
 def _plain(x, index):

@@ -92,7 +92,11 @@ def _solve_grads(g, out, a, _b, needs):
 
 @op("solve", joint=_solve_grads)
 def solve(xp, a, b):
-    """The x with a @ x = b, for a (…, n, n) and b (…, n, k), or b (n,): one vector for all a."""
+    """The x with a @ x = b, for a (…, n, n) and b (…, n, k), or b (n,): one vector for all a.
+
+    As in NumPy 2, a b of two axes is a matrix, whatever a is. PyTorch takes it for a stack of
+    vectors if its shape is that of a without the last axis: here, that is b[..., None].
+    """
     if a.shape[-1:] != a.shape[-2:-1] or b.shape[-2:][:1] != a.shape[-1:]:
         raise ValueError("wants a (…, n, n), and b (…, n, k) or (n,)")
     columns = b[:, None] if b.ndim == 1 else b

@@ -166,32 +166,37 @@ def _largest(xp, x, axis):
 
 
 def _logsumexp_grad(g, out, x, axis=None, keepdims=False):
+    # exp(x - out) is the share of x on paper; `out` is rounded, so the shares are made to add to 1.
     # Where every x is -inf, x - out would be NaN: each share is 0 there.
     out = _spread(where(equal(out, -math.inf), 0.0, out), x.shape, axis)
-    return _spread(g, x.shape, axis) * exp(x - out)
+    e = exp(cast(x, accumulator(x.dtype)) - out)
+    total = sum(e, axis=reduced_axes(len(x.shape), axis), keepdims=True)
+    return _spread(g, x.shape, axis) * (e / where(equal(total, 0), 1.0, total))
 
 
 @op("logsumexp", _logsumexp_grad)
 def logsumexp(xp, x, *, axis=None, keepdims=False):
     """log Σ exp(x), without overflow."""
-    axis = reduced_axes(len(x.shape), axis)
-    top = _largest(xp, x, axis)
+    axis, values = reduced_axes(len(x.shape), axis), cast(x, accumulator(x.dtype))
+    top = _largest(xp, values, axis)
     shift = xp.where(xp.isfinite(top), top, 0)
-    total = sum(exp(x - shift), axis=axis, keepdims=keepdims)
+    total = sum(exp(values - shift), axis=axis, keepdims=keepdims)
     with np.errstate(divide="ignore"):  # the log of a sum of nothing is -inf
-        return xp.log(total) + shift.reshape(total.shape)
+        return cast(xp.log(total) + shift.reshape(total.shape), x.dtype)
 
 
 @op("softmax", lambda g, out, _x, axis=-1: out * (g - sum(g * out, axis=axis, keepdims=True)))
 def softmax(xp, x, *, axis=-1):
     """exp(x) / Σ exp(x) along `axis`, without overflow."""
-    e = xp.exp(x - _largest(xp, x, axis))
-    return e / sum(e, axis=axis, keepdims=True)
+    values = cast(x, accumulator(x.dtype))
+    e = xp.exp(values - _largest(xp, values, axis))
+    return cast(e / sum(e, axis=axis, keepdims=True), x.dtype)
 
 
 @op("log softmax", lambda g, out, _x, axis=-1: g - exp(out) * sum(g, axis=axis, keepdims=True))
 def log_softmax(xp, x, *, axis=-1):
     """log(softmax(x)) along `axis`, accurate where softmax rounds to 0."""
-    shifted = x - _largest(xp, x, axis)
+    values = cast(x, accumulator(x.dtype))
+    shifted = values - _largest(xp, values, axis)
     with np.errstate(divide="ignore"):
-        return shifted - log(sum(exp(shifted), axis=axis, keepdims=True))
+        return cast(shifted - log(sum(exp(shifted), axis=axis, keepdims=True)), x.dtype)

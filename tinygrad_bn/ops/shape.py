@@ -93,6 +93,8 @@ def take_along_axis(xp, x, indices, *, axis=-1):
 def sort(x, axis=-1):
     """x from the smallest to the largest along `axis` (flattened for None). Equal values stay in
     order, and so do their gradients; NaN comes last."""
+    if axis is not None and not x.shape:
+        raise ValueError("sort: x: got shape (), wants an axis to sort along")
     return take_along_axis(x, argsort(x, axis=axis), axis=axis)
 
 
@@ -132,6 +134,8 @@ def split(x, sections, axis=0):
     >>> tg.split(tg.tensor([1.0, 2.0, 3.0, 4.0]), 2)
     [tensor([1., 2.]), tensor([3., 4.])]
     """
+    if not x.shape:
+        raise ValueError("split: x: got shape (), wants an axis to cut along")
     (axis,) = reduced_axes(len(x.shape), axis)
     length = x.shape[axis]
     if hasattr(sections, "__index__"):

@@ -2,14 +2,14 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..backend import as_array, on_device_of
 from ..functional.arguments import NUMBERS
 from ..graph import Tensor, at_place, describe
 from ..recording import mark_written
-from .flat import Flat
+from .flat import Flat, sharing
 
 
 def not_negative(value):
@@ -52,13 +52,28 @@ class Optimizer:
             raise ValueError("params: got none, wants at least one Tensor")
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
+        self._params: list[tuple[Tensor, ...]] = []  # of each group
         self._flats: list[list[Flat]] = []  # of each group
         self._places: list[tuple[Flat, int]] = []  # of each parameter, in the state dict's order
-        for group in given if isinstance(given[0], Mapping) else [{"params": given}]:
-            self.add_param_group(group)
+        self._add(given if isinstance(given[0], Mapping) else [{"params": given}])
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Step more parameters: {"params": Tensors, and options that differ from the defaults}."""
+        self._add([param_group])
+
+    def _add(self, given: list) -> None:
+        groups = [self._complete(group) for group in given]
+        _check_parameters([group["params"] for group in self._known_groups() + groups])
+        for group in groups:
+            flats = _flatten(group["params"])
+            places = {id(p): (flat, k) for flat in flats for k, p in enumerate(flat.parameters)}
+            self.param_groups.append(group)
+            self._params.append(group["params"])
+            self._flats.append(flats)
+            self._places += [places[id(p)] for p in group["params"]]
+
+    def _complete(self, param_group: Mapping) -> dict[str, Any]:
+        """A group with every option, checked."""
         if not isinstance(param_group, Mapping) or "params" not in param_group:
             raise TypeError(f'param_group: got {param_group!r:.60}, wants a dict with "params"')
         params = param_group["params"]
@@ -73,11 +88,17 @@ class Optimizer:
                 f"{type(self).__name__}: {', '.join(self.defaults)}"
             )
         self._check(group)
-        flats = _flatten(params, {id(p) for group in self.param_groups for p in group["params"]})
-        places = {id(p): (flat, k) for flat in flats for k, p in enumerate(flat.parameters)}
-        self.param_groups.append(group)
-        self._flats.append(flats)
-        self._places += [places[id(p)] for p in params]
+        return group
+
+    def _known_groups(self) -> list[dict]:
+        """`param_groups`, once it is clear that nobody has exchanged parameters there."""
+        present = [group.get("params") for group in self.param_groups]
+        if [*map(id, present)] != [*map(id, self._params)]:
+            raise ValueError(
+                'param_groups: got other "params" than were given; to step others, call '
+                "add_param_group or make a new optimizer"
+            )
+        return self.param_groups
 
     def _check(self, options: Mapping) -> None:
         for name, (words, fits) in _WANTS.items():
@@ -86,13 +107,13 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget all gradients (they become None, not 0)."""
-        for group in self.param_groups:
+        for group in self._known_groups():
             for p in group["params"]:
                 p.grad = None
 
     def step(self) -> None:
         """Move every parameter that has a gradient: p ← p − lr · direction."""
-        for group in self.param_groups:
+        for group in self._known_groups():
             self._check(group)
         gathered = [  # which may raise: before all else
             (group, flat, flat.gather())
@@ -127,7 +148,7 @@ class Optimizer:
         """Copies of all that the optimizer knows, in PyTorch's form: {"state": {number of a
         parameter: {name: Tensor}}, "param_groups": groups with numbers as their "params"}."""
         groups, state, numbers = [], {}, itertools.count()
-        for group in self.param_groups:
+        for group in self._known_groups():
             groups.append({**group, "params": [next(numbers) for _ in group["params"]]})
             for number in groups[-1]["params"]:
                 flat, k = self._places[number]
@@ -148,12 +169,8 @@ class Optimizer:
 
     def _fitting(self, state_dict: Mapping[str, Any]) -> tuple[list, list]:
         """The options of each group, and the steps and arrays of each parameter, checked."""
-        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= {*state_dict}:
-            raise ValueError(
-                f'state_dict: got {state_dict!r:.60}, wants {{"state": …, "param_groups": …}}'
-            )
-        sizes = [len(group["params"]) for group in self.param_groups]
-        given = [len(group["params"]) for group in state_dict["param_groups"]]
+        sizes = [len(group["params"]) for group in self._known_groups()]
+        given = [len(numbers) for numbers in _numbers(state_dict)]
         if given != sizes:
             raise ValueError(f"param_groups: got {given} parameters in groups, wants {sizes}")
         groups, states, saved_states = [], [], dict(state_dict["state"])
@@ -206,17 +223,51 @@ class Optimizer:
         return int(steps), values
 
 
-def _flatten(params: tuple, taken: set[int]) -> list[Flat]:
-    """The parameters by dtype and device, checked; `taken` are the ids of those in other groups."""
+def _numbers(state_dict: Any) -> list[Sequence[int]]:
+    """The numbers of the parameters in each group of a state dict, once its form is clear."""
+    if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= {*state_dict}:
+        raise ValueError(
+            f'state_dict: got {state_dict!r:.60}, wants {{"state": …, "param_groups": …}}'
+        )
+    state, groups = state_dict["state"], state_dict["param_groups"]
+    if not isinstance(state, Mapping):
+        raise ValueError(f"state: got {state!r:.60}, wants a dict")
+    if not isinstance(groups, (list, tuple)):
+        raise ValueError(f"param_groups: got {groups!r:.60}, wants a list of dicts")
+    for k, group in enumerate(groups):
+        numbers = group.get("params") if isinstance(group, Mapping) else None
+        listed = isinstance(numbers, (list, tuple))
+        if not listed or not all(isinstance(number, NUMBERS) for number in numbers):
+            raise ValueError(f'param_groups[{k}]: got {group!r:.60}, wants numbers as its "params"')
+    numbers = [number for group in groups for number in group["params"]]
+    if len({*numbers}) < len(numbers):
+        raise ValueError(f"param_groups: got the numbers {numbers}, wants each once")
+    return [group["params"] for group in groups]
+
+
+def _check_parameters(groups: list[tuple]) -> None:
+    found: dict[int, tuple] = {}  # by id: the group's number, the place in it, the parameter
+    for number, params in enumerate(groups):
+        for k, p in enumerate(params):
+            if not isinstance(p, Tensor) or not p.is_leaf or p.dtype.kind != "f":
+                what = describe(p.data) if isinstance(p, Tensor) else type(p).__name__
+                raise TypeError(f"params[{k}]: got {what}, wants a floating-point leaf Tensor")
+            if id(p) in found:
+                where = "the list twice" if found[id(p)][0] == number else "another group"
+                raise ValueError(f"params[{k}]: the same Tensor is in {where}")
+            found[id(p)] = number, k, p
+    shared = sharing([p for _, _, p in found.values()])
+    if shared:
+        _, k, p = [*found.values()][shared[1]]
+        raise ValueError(
+            f"params[{k}]: got {describe(p.data)} in memory of another parameter, wants its own "
+            "(to tie parameters, use one Tensor)"
+        )
+
+
+def _flatten(params: tuple) -> list[Flat]:
+    """The parameters by dtype and device."""
     kinds: dict[tuple, list[Tensor]] = {}
-    seen = set(taken)
-    for k, p in enumerate(params):
-        if not isinstance(p, Tensor) or not p.is_leaf or p.dtype.kind != "f":
-            what = describe(p.data) if isinstance(p, Tensor) else type(p).__name__
-            raise TypeError(f"params[{k}]: got {what}, wants a floating-point leaf Tensor")
-        if id(p) in seen:
-            where = "in another group" if id(p) in taken else "in the list twice"
-            raise ValueError(f"params[{k}]: the same Tensor is {where}")
-        seen.add(id(p))
+    for p in params:
         kinds.setdefault((p.device, p.dtype), []).append(p)
     return [Flat(parameters) for parameters in kinds.values()]

@@ -8,10 +8,29 @@ import copy
 import itertools
 from typing import Any
 
-from ..backend import array_module, copied, device_of, on_device_of
+from ..backend import array_module, copied, device_of, extent, on_device_of
 from ..engine import accumulator
 from ..graph import Tensor, describe
 from ..recording import write
+
+
+def sharing(parameters: list[Tensor]) -> tuple[int, int] | None:
+    """The positions of two parameters that have memory in common, the earlier first; or None.
+
+    Only where the addresses of two overlap (of the columns of a matrix, say) are they compared one
+    by one, for which a GPU is waited for.
+    """
+    filled = [(k, p) for k, p in enumerate(parameters) if p.size]
+    spans = sorted([(p.device, *extent(p.data), k) for k, p in filled])
+    for n, (device, _, last, j) in enumerate(spans):
+        for other, first, _, k in itertools.islice(spans, n + 1, None):
+            if other != device or first > last:
+                break
+            a, b = parameters[j].data, parameters[k].data
+            with on_device_of(a):
+                if array_module([a]).shares_memory(a, b):
+                    return min(j, k), max(j, k)
+    return None
 
 
 class Flat:
@@ -21,6 +40,9 @@ class Flat:
     name, which an optimizer keeps from step to step. Both are float32 for float16 parameters.
     `steps`: how often the state of each parameter was moved; parameters of one count are stepped
     together.
+
+    The parameters get new memory: what looked at the old one does not see the steps. So parameters
+    that share memory cannot be tied here; `sharing` finds them.
     """
 
     def __init__(self, parameters: list[Tensor]) -> None:
