@@ -18,6 +18,24 @@ def test_linear_names_what_does_not_fit():
         F.linear(tg.ones((2, 3)), tg.ones((4, 3)), tg.ones(3))
 
 
+WHOLE = {
+    "Linear": lambda n: nn.Linear(n, n),
+    "Embedding": lambda n: nn.Embedding(n, n, padding_idx=n - 1),
+    "Conv1d": lambda n: nn.Conv1d(n, n, n, n, n, n, n),
+    "MaxPool2d": lambda n: nn.MaxPool2d(n),
+    "AvgPool1d": lambda n: nn.AvgPool1d((n,)),
+    "AdaptiveAvgPool2d": lambda n: nn.AdaptiveAvgPool2d((n, None)),
+    "GroupNorm": lambda n: nn.GroupNorm(n, n),
+}
+
+
+@pytest.mark.parametrize("make", WHOLE.values(), ids=WHOLE)
+def test_sizes_are_whole_numbers_of_python_or_numpy_and_no_booleans(make):
+    assert repr(make(np.int64(3))).replace("np.int64(3)", "3") == repr(make(3))
+    with pytest.raises(ValueError, match=r"got True, wants a whole number ≥ \d"):
+        make(True)
+
+
 # --- Dropout --------------------------------------------------------------------------------------
 
 
@@ -33,6 +51,7 @@ def test_in_evaluation_and_with_p_zero_dropout_is_the_input_itself():
     assert F.dropout(x, 0.5, training=False) is x
     assert F.dropout(x, 0.0) is x
     assert nn.Dropout().eval()(x) is x
+    assert is_array(F.dropout([1.0, 2.0], training=False))
 
 
 def test_with_p_one_dropout_leaves_nothing_and_no_gradient():
@@ -80,6 +99,27 @@ def test_dropout_names_a_bad_p(p):
             make(p)
 
 
+HALF = np.float64(0.5)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.dropout(x, HALF),
+        lambda x: F.leaky_relu(x, HALF),
+        lambda x: F.softplus(x, HALF),
+        lambda x: F.smooth_l1_loss(x, x + 1, "none", HALF),
+        lambda x: F.cross_entropy(x, tg.tensor([0, 1]), label_smoothing=HALF),
+    ],
+    ids=["dropout", "leaky_relu", "softplus", "smooth_l1_loss", "cross_entropy"],
+)
+def test_a_number_of_numpys_is_as_good_as_pythons_and_changes_no_dtype(function):
+    x = leaf(grid((2, 3)).astype(np.float32))
+    output = function(x)
+    (gradient,) = tg.grad(tg.sum(output), x)
+    assert output.dtype == gradient.dtype == np.float32
+
+
 # --- Embedding ------------------------------------------------------------------------------------
 
 INDICES = np.array([[2, 0, 2], [1, 1, 2]])
@@ -95,6 +135,7 @@ def test_embedding_is_the_product_with_one_hot_rows():
     np.testing.assert_allclose(host(gradient), np.einsum("abn,abd->nd", one_hot, seed))
     np.testing.assert_array_equal(host(F.embedding(on_device(INDICES), weight.data)), host(rows))
     assert F.embedding(tg.tensor(3), weight).shape == (2,)
+    assert host(F.embedding([1], [[1.0, 2.0], [3.0, 4.0]], 1)).tolist() == [[3, 4]]
 
 
 @pytest.mark.parametrize("padding_idx", [None, 2, -2])
@@ -142,7 +183,17 @@ def test_a_number_without_a_row(wrong, request):
             TypeError,
             r"got bool\[1\].*, wants",
         ),
-        (lambda: F.embedding(tg.tensor([0]), tg.ones(2, 2), 2), IndexError, "2 is out of bounds"),
+        (
+            lambda: F.embedding(tg.tensor([0]), tg.ones(2, 2), 2),
+            ValueError,
+            "padding_idx: got 2, wants one of 2",
+        ),
+        (lambda: F.embedding(tg.tensor([0]), tg.ones(2, 2), -3), ValueError, "padding_idx: got -3"),
+        (
+            lambda: nn.Embedding(2, 2, padding_idx=1.5),
+            ValueError,
+            "padding_idx: got 1.5, wants a w",
+        ),
         (lambda: nn.Embedding(2, 2, padding_idx=-3), ValueError, "padding_idx: got -3"),
         (lambda: nn.Embedding(2.0, 2), ValueError, "num_embeddings: got 2.0"),
         (lambda: nn.Embedding(2, -1), ValueError, "embedding_dim: got -1"),

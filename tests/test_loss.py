@@ -1,6 +1,8 @@
 """Losses (their numbers are held against PyTorch's in test_golden_losses): derivatives by finite
 differences, extreme and bad input, losses as modules."""
 
+import functools
+
 import numpy as np
 import pytest
 from helpers import grid, host, leaf, on_device
@@ -122,10 +124,52 @@ def test_input_and_target_want_one_shape(loss):
         loss(tg.ones(2, 3), tg.ones(2, 1))
 
 
-@pytest.mark.parametrize("loss", [F.mse_loss, F.l1_loss, F.smooth_l1_loss, bce, F.kl_div])
+PAIRED = [F.mse_loss, F.l1_loss, F.smooth_l1_loss, bce, F.kl_div]
+MODULES = [nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.BCEWithLogitsLoss, nn.KLDivLoss]
+
+
+@pytest.mark.parametrize("loss", PAIRED)
 def test_an_unknown_reduction_is_named(loss):
-    with pytest.raises(ValueError, match="reduction: got 'max'"):
+    with pytest.raises(ValueError, match=r"reduction: got 'max', wants one of .*mean, sum, none"):
         loss(tg.ones(2), tg.ones(2), reduction="max")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+@pytest.mark.parametrize("loss", PAIRED)
+def test_the_input_of_two_arrays_is_floating_point(loss, dtype):
+    x = tg.tensor(np.array([1, 0], dtype))
+    with pytest.raises(TypeError, match=r"input: got .*\[2\].*, wants floating point"):
+        loss(x, x)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_whole_weights_of_binary_cross_entropy_are_numbers_of_the_inputs_dtype(dtype):
+    x, y = tg.tensor(grid((2, 3)).astype(np.float32)), tg.ones(2, 3)
+    weight = np.array([0, 1, 3])
+    whole, wanted = tg.tensor(weight.astype(dtype)), tg.tensor(weight.astype(np.float32))
+    loss = bce(x, y, whole, pos_weight=whole)
+    assert loss.dtype == np.float32
+    assert host(loss) == host(bce(x, y, wanted, pos_weight=wanted))
+
+
+@pytest.mark.parametrize("loss", [F.mse_loss, F.smooth_l1_loss, F.l1_loss])
+def test_float16_differences_are_rounded_once(loss):
+    x = np.array([300, -0.37, 0.1234, 4e-4], np.float16)
+    y = np.array([-1, 0.11, -0.77, 1e-4], np.float16)
+    options = {"beta": 1000.0} if loss is F.smooth_l1_loss else {}
+    wide = [tg.tensor(array.astype(np.float32)) for array in (x, y)]
+    for reduction in ("none", "mean"):
+        with np.errstate(over="ignore"):  # the first square is no float16
+            got = host(loss(leaf(x), tg.tensor(y), reduction, **options))
+            wanted = host(loss(*wide, reduction, **options)).astype(np.float16)
+        assert got.dtype == np.float16
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("target", [np.array([[0.5, 0.5]]), np.array([0.0]), np.array([True])])
+def test_the_target_of_nll_loss_is_no_probabilities(target):
+    with pytest.raises(TypeError, match=r"target: got .*, wants integers"):
+        F.nll_loss(tg.zeros(1, 2), tg.tensor(target))
 
 
 @pytest.mark.parametrize("labels", [[1, 0], [True, False]])
@@ -210,6 +254,28 @@ def test_nll_loss_of_log_softmax_is_cross_entropy(reduction):
 
 
 # --- Losses as modules ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        *[
+            (functools.partial(module, reduction="max"), "reduction: got 'max'")
+            for module in MODULES
+        ],
+        (lambda: nn.MSELoss("batchmean"), "reduction: got 'batchmean', wants one of mean, sum, no"),
+        (lambda: nn.CrossEntropyLoss(reduction="max"), "reduction: got 'max'"),
+        (lambda: nn.NLLLoss(reduction="max"), "reduction: got 'max'"),
+        (lambda: nn.SmoothL1Loss(beta=-1), "beta: got -1, wants a number ≥ 0"),
+        (
+            lambda: nn.CrossEntropyLoss(label_smoothing=2),
+            "label_smoothing: got 2, wants a number in",
+        ),
+    ],
+)
+def test_a_module_names_the_bad_argument_when_it_is_made(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def test_a_copy_of_optimizer_and_schedule_goes_its_own_way():
         (lambda o: lr_scheduler.StepLR("sgd", 2), "optimizer: got 'sgd', wants an Optimizer"),
         (lambda o: lr_scheduler.StepLR(o, 0), "step_size: got 0, wants a whole number ≥ 1"),
         (lambda o: lr_scheduler.StepLR(o, 1.5), "step_size: got 1.5"),
+        (lambda o: lr_scheduler.StepLR(o, True), "step_size: got True"),
         (lambda o: lr_scheduler.StepLR(o, 2, gamma=-1), "gamma: got -1"),
         (lambda o: lr_scheduler.ExponentialLR(o, math.nan), "gamma: got nan"),
         (lambda o: lr_scheduler.MultiStepLR(o, [3, 2]), r"milestones: got \[3, 2\]"),

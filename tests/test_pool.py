@@ -105,13 +105,17 @@ def test_integers_have_a_largest_value_but_no_mean_in_their_dtype():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kernel_size": (2, 2, 2)}, r"kernel_size: got \(2, 2, 2\), wants one whole number ≥ 1"),
+        (
+            {"kernel_size": (2, 2, 2)},
+            r"kernel_size: got \(2, 2, 2\), wants a whole number ≥ 1, or 2",
+        ),
         ({"kernel_size": 2.0}, "kernel_size: got 2.0"),
-        ({"kernel_size": 0}, "kernel_size: got 0, wants one whole number ≥ 1"),
+        ({"kernel_size": True}, "kernel_size: got True"),
+        ({"kernel_size": 0}, "kernel_size: got 0, wants a whole number ≥ 1"),
         ({"kernel_size": 5}, r"kernel: got \(5, 5\), .* wants one that fits in images of \(4, 4\)"),
-        ({"kernel_size": 2, "stride": 0}, "stride: got 0, wants one whole number ≥ 1"),
+        ({"kernel_size": 2, "stride": 0}, "stride: got 0, wants a whole number ≥ 1"),
         ({"kernel_size": 2, "stride": 0, "ceil_mode": True}, "stride: got"),
-        ({"kernel_size": 2, "padding": -1}, "padding: got -1, wants one whole number ≥ 0"),
+        ({"kernel_size": 2, "padding": -1}, "padding: got -1, wants a whole number ≥ 0"),
         ({"kernel_size": (4, 2), "padding": (2, 2)}, "padding: got 2, wants at most half of ker"),
     ],
     ids=str,
@@ -119,6 +123,22 @@ def test_integers_have_a_largest_value_but_no_mean_in_their_dtype():
 def test_a_bad_argument_is_named(kind, options, message):
     with pytest.raises(ValueError, match=message):
         pool(kind, 2)(tg.zeros(1, 1, 4, 4), **options)
+
+
+@every_rank
+@pytest.mark.parametrize("kind", ["MaxPool", "AvgPool"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel_size": 0}, "kernel_size: got 0, wants a whole number ≥ 1"),
+        ({"kernel_size": 2, "stride": 0}, "stride: got 0"),
+        ({"kernel_size": 2, "padding": -1}, "padding: got -1, wants a whole number ≥ 0"),
+    ],
+    ids=str,
+)
+def test_a_layer_names_the_bad_argument_when_it_is_made(kind, rank, options, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(nn, f"{kind}{rank}d")(**options)
 
 
 def test_the_functions_have_the_arguments_of_pytorchs():
@@ -237,8 +257,9 @@ def test_adaptive_pooling_of_some_axes():
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, (1, 2, 3), (2,), "1"])
 def test_a_bad_output_size_is_named(size):
-    with pytest.raises(ValueError, match="output_size: got"):
-        F.adaptive_avg_pool2d(tg.zeros(1, 1, 4, 4), size)
+    for make in (nn.AdaptiveAvgPool2d, lambda s: F.adaptive_avg_pool2d(tg.zeros(1, 1, 4, 4), s)):
+        with pytest.raises(ValueError, match="output_size: got"):
+            make(size)
 
 
 @pytest.mark.parametrize("value", [INF, NAN])

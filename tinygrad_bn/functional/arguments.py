@@ -1,12 +1,36 @@
 """What the functions take."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from ..backend import array_of, as_given
 
-__all__ = ["NUMBERS", "Array", "array_of", "as_given"]
+__all__ = ["NUMBERS", "Array", "array_of", "as_given", "choice", "number", "whole"]
 
 Array = Any  # a Tensor, or an array of NumPy or CuPy: the answer is of the same kind
 NUMBERS = (int, float, np.number)
+
+
+def whole(name: str, value: Any, least: int = 0) -> int:
+    """`value` as an int, if it is a whole number (Python's or NumPy's) and not below `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name}: got {value!r}, wants a whole number ≥ {least}")
+    return int(value)
+
+
+def number(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
+    """`value` as a float of Python's, if it is finite and from `least` to `most`. (A float64 of
+    NumPy's would make float64 of what is computed with it.)"""
+    if not (isinstance(value, NUMBERS) and math.isfinite(value) and least <= value <= most):
+        within = f"in [{least}, {most}]" if most < math.inf else f"≥ {least}"
+        raise ValueError(f"{name}: got {value!r}, wants a number {within}")
+    return float(value)
+
+
+def choice(name: str, value: Any, *choices: str) -> str:
+    """`value`, if it is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}: got {value!r}, wants one of {', '.join(choices)}")
+    return value

@@ -8,20 +8,15 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from .. import ops
 from ..engine import accumulator
 from ..graph import op
 from ..ops.conv import window_argmax
 from ..ops.shape import cast
-from .arguments import Array, as_given
+from .arguments import Array, as_given, whole
 
-__all__ = [
-    f"{name}{rank}d"
-    for name in ("adaptive_avg_pool", "avg_pool", "conv", "max_pool")
-    for rank in (1, 2, 3)
-]
+_KINDS = ("adaptive_avg_pool", "avg_pool", "conv", "max_pool")
+__all__ = [f"{kind}{rank}d" for kind in _KINDS for rank in (1, 2, 3)]
 
 Sizes = int | Sequence[int]
 OutputSizes = int | Sequence[int | None] | None
@@ -39,10 +34,8 @@ def _for_rank(rank: int, function: Callable) -> Callable:
     def of_rank(input, *args, **kwargs):
         input = as_given(input)
         if len(input.shape) not in (rank + 1, rank + 2) or 0 in input.shape[-rank:]:
-            raise ValueError(
-                f"input: got shape {input.shape}, wants (N, C, …) or (C, …) before the {rank} axes "
-                "of an image that is not empty"
-            )
+            wants = f"(N, C, …) or (C, …) before the {rank} axes of an image that is not empty"
+            raise ValueError(f"input: got shape {input.shape}, wants {wants}")
         if len(input.shape) == rank + 2:
             return function(input, *args, **kwargs)
         outputs = function(ops.expand_dims(input, axis=0), *args, **kwargs)
@@ -55,11 +48,9 @@ def _for_rank(rank: int, function: Callable) -> Callable:
 def per_axis(name: str, value: Sizes, rank: int, least: int = 0) -> tuple[int, ...]:
     """A size given once for all axes, or once for each, as the latter."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    values = values * rank if len(values) == 1 else values
-    whole = [isinstance(v, (int, np.integer)) and v >= least for v in values]
-    if len(values) != rank or not all(whole):
-        raise ValueError(f"{name}: got {value!r}, wants one whole number ≥ {least} or {rank}")
-    return values
+    if len(values) not in (1, rank):
+        raise ValueError(f"{name}: got {value!r}, wants a whole number ≥ {least}, or {rank}")
+    return tuple([whole(name, v, least) for v in values * (rank // len(values))])
 
 
 def padding_pairs(padding: Sizes | str, kernel, stride, dilation) -> tuple:
@@ -67,8 +58,7 @@ def padding_pairs(padding: Sizes | str, kernel, stride, dilation) -> tuple:
     if padding == "same":
         if max(stride) > 1:
             raise ValueError(f'padding: got "same" with stride {stride}, wants stride 1')
-        totals = [d * (k - 1) for d, k in zip(dilation, kernel)]
-        return tuple([(total // 2, total - total // 2) for total in totals])
+        return tuple([(d * (k - 1) // 2, (d * (k - 1) + 1) // 2) for d, k in zip(dilation, kernel)])
     numbers = per_axis("padding", 0 if padding == "valid" else padding, len(stride))
     return tuple(zip(numbers, numbers))
 
@@ -95,13 +85,17 @@ def conv(
     return ops.convolution(input, weight, bias, **how)
 
 
-def _layout(sizes, kernel_size, stride, padding, dilation, ceil_mode) -> dict:
-    """How the windows of a pool lie, as the options of an op."""
-    rank = len(sizes)
+def pool_windows(rank: int, kernel_size, stride, padding, dilation=1) -> tuple:
+    """The four of them, each with a number for each of the `rank` axes."""
     kernel = per_axis("kernel_size", kernel_size, rank, 1)
     stride = kernel if stride is None else per_axis("stride", stride, rank, 1)
     padding = per_axis("padding", padding, rank)
-    dilation = per_axis("dilation", dilation, rank, 1)
+    return kernel, stride, padding, per_axis("dilation", dilation, rank, 1)
+
+
+def _layout(sizes, ceil_mode, *windows) -> dict:
+    """How the windows of a pool lie, as the options of an op."""
+    kernel, stride, padding, dilation = pool_windows(len(sizes), *windows)
     pairs = []
     for n, k, s, p, d in zip(sizes, kernel, stride, padding, dilation):
         if 2 * p > k:
@@ -131,8 +125,9 @@ def max_pool(
     along all axes of the image.
     """
     batch, channels, *sizes = input.shape
-    layout = _layout(sizes, kernel_size, stride, padding, dilation, ceil_mode)
-    where = window_argmax(input, **layout)
+    where = window_argmax(
+        input, **_layout(sizes, ceil_mode, kernel_size, stride, padding, dilation)
+    )
     rows = ops.reshape(input, shape=(batch, channels, math.prod(sizes)))
     index = ops.reshape(where, shape=(batch, channels, math.prod(where.shape[2:])))
     output = ops.reshape(ops.take_along_axis(rows, index, axis=2), shape=where.shape)
@@ -157,7 +152,7 @@ def avg_pool(
     if divisor_override == 0:
         raise ValueError("divisor_override: got 0, wants None or another number")
     channels, sizes = input.shape[1], input.shape[2:]
-    layout = _layout(sizes, kernel_size, stride, padding, 1, ceil_mode) | {"groups": channels}
+    layout = _layout(sizes, ceil_mode, kernel_size, stride, padding) | {"groups": channels}
     images = cast(input, accumulator(input.dtype))  # in float16 a sum may overflow
     box = _ones(images, shape=(channels, 1, *layout.pop("kernel")))
     total = ops.convolution(images, box, None, **layout)
@@ -177,18 +172,21 @@ def _ones(xp, like, *, shape):
     return xp.ones(shape, like.dtype)
 
 
+def output_sizes(output_size: OutputSizes, rank: int) -> tuple[int | None, ...]:
+    """The number of bins along each axis, or None."""
+    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * rank
+    if len(sizes) != rank:
+        raise ValueError(f"output_size: got {output_size!r}, wants a number ≥ 1 or {rank} of them")
+    return tuple([None if m is None else whole("output_size", m, 1) for m in sizes])
+
+
 def adaptive_avg_pool(input: Array, output_size: OutputSizes) -> Array:
     """The means of `output_size` bins along each axis of the image; None keeps the axis as it is.
 
     Of m bins over n places the i-th goes from ⌊i·n/m⌋ to ⌈(i+1)·n/m⌉: they may overlap. An Inf or
     NaN reaches the means of the bins that it is in, and no others.
     """
-    rank = len(input.shape) - 2
-    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * rank
-    whole = [m is None or (isinstance(m, (int, np.integer)) and m > 0) for m in sizes]
-    if len(sizes) != rank or not all(whole):
-        raise ValueError(f"output_size: got {output_size!r}, wants a number ≥ 1 or {rank} of them")
-    for axis, m in enumerate(sizes, start=2):
+    for axis, m in enumerate(output_sizes(output_size, len(input.shape) - 2), start=2):
         n, before = input.shape[axis], (slice(None),) * axis
         if m not in (None, n):
             bins = [slice(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]

@@ -7,7 +7,7 @@ import numpy as np
 from .. import ops
 from ..backend import device_of, generator, to_device
 from ..graph import describe
-from .arguments import NUMBERS, Array, array_of, as_given
+from .arguments import Array, array_of, as_given, number, whole
 
 __all__ = ["dropout", "embedding", "linear"]
 
@@ -23,14 +23,18 @@ def dropout(input: Array, p: float = 0.5, training: bool = True) -> Array:
 
     Which ones, the host generator draws: a seed drops the same on every device.
     """
-    if not (isinstance(p, NUMBERS) and 0 <= p <= 1):
-        raise ValueError(f"p: got {p!r}, wants a number in [0, 1]")
+    p, input = number("p", p, 0, 1), as_given(input)
     if not training or p == 0:
         return input
-    input = as_given(input)
-    kept = np.asarray(generator().random(input.shape) >= p)
-    kept = to_device(kept, device_of(array_of(input)))
+    kept = to_device(np.asarray(generator().random(input.shape) >= p), device_of(array_of(input)))
     return ops.where(kept, input, 0.0) * (1 / (1 - p) if p < 1 else 0.0)
+
+
+def padding_row(padding_idx: int, n: int) -> int:
+    """The row of n that `padding_idx` names; −1 is the last."""
+    if whole("padding_idx", padding_idx, -n) >= n:
+        raise ValueError(f"padding_idx: got {padding_idx}, wants one of {n}")
+    return padding_idx % n
 
 
 def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> Array:
@@ -39,16 +43,16 @@ def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> Ar
     Row `padding_idx` gets no gradient. A number out of 0 … n − 1 is an IndexError on the CPU; on a
     GPU, where a check would wait, its row is NaN.
     """
-    input, weight = as_given(input), as_given(weight)
-    index, table = array_of(input), array_of(weight)
+    index, weight = array_of(as_given(input)), as_given(weight)
     if index.dtype.kind not in "iu":
         raise TypeError(f"input: got {describe(index)}, wants integers")
-    n, on_cpu = len(table), device_of(index) == "cpu"
+    n, on_cpu = len(array_of(weight)), device_of(index) == "cpu"
     outside = ops.bitwise_or(ops.less(index, 0), ops.greater_equal(index, n))
     if on_cpu and outside.any():
         raise IndexError(f"input: got {index[outside][0]}, wants 0 … {n - 1}")
     rows = ops.getitem(weight, index)
     if padding_idx is not None:
-        padding = ops.expand_dims(ops.equal(index, padding_idx % n), axis=-1)
-        rows = ops.where(padding, table[padding_idx], rows)
+        row = padding_row(padding_idx, n)
+        padding = ops.expand_dims(ops.equal(index, row), axis=-1)
+        rows = ops.where(padding, array_of(weight)[row], rows)
     return rows if on_cpu else ops.where(ops.expand_dims(outside, axis=-1), math.nan, rows)

@@ -9,46 +9,58 @@ from ..backend import device_of
 from ..engine import accumulator
 from ..graph import describe, op
 from ..ops.shape import cast
-from .arguments import NUMBERS, Array, array_of, as_given
+from .arguments import Array, array_of, as_given, choice, number
 
 __all__ = [
     "binary_cross_entropy_with_logits", "cross_entropy", "kl_div", "l1_loss", "mse_loss",
     "nll_loss", "smooth_l1_loss"
 ]  # fmt: skip
 
+REDUCTIONS = ("mean", "sum", "none")
+
 
 def _reduce(losses, reduction, total_weight=None):
-    if reduction == "none":
+    if choice("reduction", reduction, *REDUCTIONS) == "none":
         return losses
     if reduction == "sum":
         return ops.sum(losses)
-    if reduction == "mean":
-        return ops.mean(losses) if total_weight is None else ops.sum(losses) / total_weight
-    raise ValueError(f'reduction: got {reduction!r}, wants "mean", "sum" or "none"')
+    return ops.mean(losses) if total_weight is None else ops.sum(losses) / total_weight
 
 
 # --- Two arrays of one shape ----------------------------------------------------------------------
 
 
+def _floating(array, dtype):
+    """Integers and booleans in floating point, as `dtype`."""
+    return array if array.dtype.kind == "f" else cast(array, dtype)
+
+
 def _pair(input, target):
     """Both as arrays of one shape. Labels that are integers or booleans get the input's dtype."""
     input, target = as_given(input), as_given(target)
+    if input.dtype.kind != "f":
+        raise TypeError(f"input: got {describe(input)}, wants floating point")
     if input.shape != target.shape:
         raise ValueError(f"target: got shape {target.shape}, wants that of input, {input.shape}")
-    return input, target if target.dtype.kind == "f" else cast(target, input.dtype)
+    return input, _floating(target, input.dtype)
+
+
+def _of_difference(loss, input, target, reduction):
+    """The `loss` of each input − target, reduced."""
+    input, target = _pair(input, target)
+    dtype = np.result_type(input.dtype, target.dtype)
+    difference = cast(input, accumulator(dtype)) - target  # its square may overflow in float16
+    return cast(_reduce(loss(difference), reduction), dtype)
 
 
 def mse_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     """The squared differences of two arrays of one shape, averaged (or summed, or as they are)."""
-    input, target = _pair(input, target)
-    difference = input - target
-    return _reduce(difference * difference, reduction)
+    return _of_difference(lambda difference: difference * difference, input, target, reduction)
 
 
 def l1_loss(input: Array, target: Array, reduction: str = "mean") -> Array:
     """The absolute differences of two arrays of one shape, averaged (or "sum", or "none")."""
-    input, target = _pair(input, target)
-    return _reduce(ops.abs(input - target), reduction)
+    return _of_difference(ops.abs, input, target, reduction)
 
 
 def smooth_l1_loss(
@@ -58,15 +70,15 @@ def smooth_l1_loss(
 
     With beta = 0 it is `l1_loss`.
     """
-    input, target = _pair(input, target)
-    if not (isinstance(beta, NUMBERS) and 0 <= beta < math.inf):
-        raise ValueError(f"beta: got {beta!r}, wants a number ≥ 0")
-    difference = input - target
-    distance = ops.abs(difference)
-    near = ops.less(distance, beta)  # nowhere, if beta is 0
-    small = ops.where(near, difference, 0.0)  # the square of a large one could overflow
-    square = small * small * (0.5 / beta if beta else 0.0)
-    return _reduce(ops.where(near, square, distance - 0.5 * beta), reduction)
+    beta = number("beta", beta, 0)
+
+    def loss(difference):
+        distance = ops.abs(difference)
+        near = ops.less(distance, beta)  # nowhere, if beta is 0
+        small = ops.where(near, difference, 0.0)  # the square of a large one could overflow
+        return ops.where(near, small * small * (0.5 / (beta or 1.0)), distance - 0.5 * beta)
+
+    return _of_difference(loss, input, target, reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -82,14 +94,13 @@ def binary_cross_entropy_with_logits(
     the losses and `pos_weight` their first term; both broadcast to the input.
     """
     input, target = _pair(input, target)
-    weight, pos_weight = as_given(weight), as_given(pos_weight)
     # With s = −log σ(x) = log(1 + exp(−x)) the second logarithm is −x − s.
     losses = ops.softplus(-input)
     if pos_weight is not None:
-        losses = losses * ((pos_weight - 1.0) * target + 1.0)
+        losses = losses * ((_floating(as_given(pos_weight), input.dtype) - 1.0) * target + 1.0)
     losses = (1.0 - target) * input + losses
     if weight is not None:
-        losses = losses * weight
+        losses = losses * _floating(as_given(weight), input.dtype)
     if losses.shape != input.shape:
         raise ValueError(f"weight, pos_weight: made of {input.shape} a loss of {losses.shape}")
     return _reduce(losses, reduction)
@@ -107,9 +118,8 @@ def kl_div(input: Array, target: Array, reduction: str = "mean", log_target: boo
         target, log_p = ops.exp(target), ops.where(ops.equal(target, -math.inf), 0.0, target)
     else:
         log_p = ops.log(ops.where(ops.equal(target, 0.0), 1.0, target))
-    log_q = ops.where(ops.equal(target, 0.0), 0.0, input)
-    losses = target * (log_p - log_q)
-    if reduction == "batchmean":
+    losses = target * (log_p - ops.where(ops.equal(target, 0.0), 0.0, input))
+    if choice("reduction", reduction, "batchmean", *REDUCTIONS) == "batchmean":
         return ops.mean(ops.sum(losses, axis=tuple(range(1, len(losses.shape)))))
     return _reduce(losses, reduction)
 
@@ -133,8 +143,7 @@ def cross_entropy(
     `label_smoothing` in [0, 1] moves that share of the target to all classes evenly. An index out
     of range is a ValueError on the CPU; on a GPU, where a check would wait, the loss is NaN.
     """
-    if not (isinstance(label_smoothing, NUMBERS) and 0 <= label_smoothing <= 1):
-        raise ValueError(f"label_smoothing: got {label_smoothing!r}, wants a number in [0, 1]")
+    label_smoothing = number("label_smoothing", label_smoothing, 0, 1)
     given = (target, weight, ignore_index, reduction, label_smoothing)
     return _of_classes(lambda scores, axis: -ops.log_softmax(scores, axis=axis), input, *given)
 
@@ -147,7 +156,9 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Array:
     """−input at the target class, averaged: `cross_entropy` of logits whose log softmax is taken
-    already. The arguments are as there."""
+    already. The arguments are as there, but the target is class indices."""
+    if as_given(target).dtype.kind not in "iu":
+        raise TypeError(f"target: got {describe(target)}, wants integers")
     given = (target, weight, ignore_index, reduction, 0.0)
     return _of_classes(lambda scores, axis: -scores, input, *given)
 
@@ -180,10 +191,8 @@ def _of_classes(loss, input, target, weight, ignore_index, reduction, label_smoo
             total = total * (1 - label_smoothing) + evenly * label_smoothing
         total_weight = ops.sum(hit if weight is None else hit * weight)
     else:
-        raise ValueError(
-            f"target: got {describe(target)}, wants integers of shape {places}, or probabilities "
-            f"of shape {input.shape}"
-        )
+        wants = f"integers of shape {places}, or probabilities of shape {input.shape}"
+        raise ValueError(f"target: got {describe(target)}, wants {wants}")
     return cast(_reduce(total, reduction, total_weight), input.dtype)
 
 
@@ -194,10 +203,8 @@ def _one_hot(xp, target, *, classes, axis, ignore_index):
     counts = target != ignore_index
     outside = counts & ((target < 0) | (target >= classes))
     if xp is np and outside.any():
-        raise ValueError(
-            f"target: got class {target[outside][0]}, wants 0 … {classes - 1} "
-            f"(or ignore_index={ignore_index})"
-        )
+        wants = f"0 … {classes - 1} (or ignore_index={ignore_index})"
+        raise ValueError(f"target: got class {target[outside][0]}, wants {wants}")
     numbers = xp.arange(classes).reshape((-1,) + (1,) * (target.ndim - axis))
     hit = (xp.expand_dims(target, axis) == numbers) & xp.expand_dims(counts, axis)
     return hit, counts, outside

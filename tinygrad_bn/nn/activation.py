@@ -1,6 +1,7 @@
 """Activations as layers."""
 
 from .. import functional as F
+from ..functional.arguments import choice, number
 from .module import Module
 
 
@@ -16,6 +17,7 @@ class LeakyReLU(Module):
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
+        number("negative_slope", negative_slope)
         self.negative_slope = negative_slope
 
     def forward(self, input):
@@ -30,7 +32,7 @@ class GELU(Module):
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
-        self.approximate = approximate
+        self.approximate = choice("approximate", approximate, "none", "tanh")
 
     def forward(self, input):
         return F.gelu(input, self.approximate)
@@ -44,6 +46,7 @@ class Softplus(Module):
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
+        number("beta", beta)
         self.beta, self.threshold = beta, threshold
 
     def forward(self, input):

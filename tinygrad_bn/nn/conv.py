@@ -5,7 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import functional as F
-from ..functional.conv import OutputSizes, Sizes, padding_pairs, per_axis
+from ..functional.arguments import choice, whole
+from ..functional.conv import (
+    OutputSizes,
+    Sizes,
+    output_sizes,
+    padding_pairs,
+    per_axis,
+    pool_windows,
+)
 from .init import fan_in_bound, uniform
 from .module import Module, Parameter
 
@@ -31,32 +39,22 @@ class _Conv(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if not isinstance(value, int) or value < 0:
-                raise ValueError(f"{name}: got {value!r}, wants a whole number ≥ 0")
-        if (
-            not isinstance(groups, int)
-            or groups < 1
-            or in_channels % groups
-            or out_channels % groups
-        ):
+        self.in_channels = whole("in_channels", in_channels)
+        self.out_channels = whole("out_channels", out_channels)
+        self.groups = whole("groups", groups, 1)
+        if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"groups: got {groups!r}, wants a divisor of in_channels={in_channels} and "
                 f"out_channels={out_channels}"
             )
-        if padding_mode not in _PADDING_MODES:
-            raise ValueError(
-                f"padding_mode: got {padding_mode!r}, wants one of {', '.join(_PADDING_MODES)}"
-            )
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = per_axis("kernel_size", kernel_size, self.rank)
-        self.stride = per_axis("stride", stride, self.rank)
-        self.dilation = per_axis("dilation", dilation, self.rank)
+        self.kernel_size = per_axis("kernel_size", kernel_size, self.rank, 1)
+        self.stride = per_axis("stride", stride, self.rank, 1)
+        self.dilation = per_axis("dilation", dilation, self.rank, 1)
         pairs = padding_pairs(padding, self.kernel_size, self.stride, self.dilation)
         self.padding = padding if isinstance(padding, str) else tuple([n for n, _ in pairs])
-        self.padding_mode = padding_mode
+        self.padding_mode = choice("padding_mode", padding_mode, *_PADDING_MODES)
         self._around = [n for pair in reversed(pairs) for n in pair]  # as F.pad wants it
-        shape = (out_channels, in_channels // groups, *self.kernel_size)
+        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         bound, kind = fan_in_bound(math.prod(shape[1:])), {"dtype": dtype, "device": device}
         self.weight = Parameter(uniform(shape, bound, **kind))
         offset = Parameter(uniform(shape[:1], bound, **kind)) if bias else None
@@ -104,6 +102,7 @@ class Conv3d(_Conv):
 class _Pool(Module):
     """A pool: its function takes the arguments of the layer, which are attributes, by name."""
 
+    rank: int
     function: Callable
     shown: tuple[str, ...]  # which of them stand in the repr
 
@@ -132,6 +131,7 @@ class _MaxPool(_Pool):
         return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
+        pool_windows(self.rank, kernel_size, stride, padding, dilation)
         super().__init__(
             kernel_size=kernel_size,
             stride=kernel_size if stride is None else stride,
@@ -145,25 +145,25 @@ class _MaxPool(_Pool):
 class MaxPool1d(_MaxPool):
     """The largest value of each window of (N, C, L)."""
 
-    function = staticmethod(F.max_pool1d)
+    rank, function = 1, staticmethod(F.max_pool1d)
 
 
 class MaxPool2d(_MaxPool):
     """The largest value of each window of (N, C, H, W)."""
 
-    function = staticmethod(F.max_pool2d)
+    rank, function = 2, staticmethod(F.max_pool2d)
 
 
 class MaxPool3d(_MaxPool):
     """The largest value of each window of (N, C, D, H, W)."""
 
-    function = staticmethod(F.max_pool3d)
+    rank, function = 3, staticmethod(F.max_pool3d)
 
 
 class AvgPool1d(_Pool):
     """The mean of each window of (N, C, L)."""
 
-    function = staticmethod(F.avg_pool1d)
+    rank, function = 1, staticmethod(F.avg_pool1d)
     shown = ("kernel_size", "stride", "padding")
 
     def __init__(
@@ -174,10 +174,11 @@ class AvgPool1d(_Pool):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
+        kernel_size, stride, padding, _ = pool_windows(self.rank, kernel_size, stride, padding)
         super().__init__(
-            kernel_size=per_axis("kernel_size", kernel_size, 1),
-            stride=per_axis("stride", kernel_size if stride is None else stride, 1),
-            padding=per_axis("padding", padding, 1),
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
             ceil_mode=ceil_mode,
             count_include_pad=count_include_pad,
         )
@@ -186,7 +187,7 @@ class AvgPool1d(_Pool):
 class AvgPool2d(_Pool):
     """The mean of each window of (N, C, H, W)."""
 
-    function = staticmethod(F.avg_pool2d)
+    rank, function = 2, staticmethod(F.avg_pool2d)
     shown = ("kernel_size", "stride", "padding")
 
     def __init__(
@@ -198,6 +199,7 @@ class AvgPool2d(_Pool):
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> None:
+        pool_windows(self.rank, kernel_size, stride, padding)
         super().__init__(
             kernel_size=kernel_size,
             stride=kernel_size if stride is None else stride,
@@ -211,29 +213,30 @@ class AvgPool2d(_Pool):
 class AvgPool3d(AvgPool2d):
     """The mean of each window of (N, C, D, H, W)."""
 
-    function = staticmethod(F.avg_pool3d)
+    rank, function = 3, staticmethod(F.avg_pool3d)
 
 
 class _AdaptiveAvgPool(_Pool):
     shown = ("output_size",)
 
     def __init__(self, output_size: OutputSizes) -> None:
+        output_sizes(output_size, self.rank)
         super().__init__(output_size=output_size)
 
 
 class AdaptiveAvgPool1d(_AdaptiveAvgPool):
     """The means of `output_size` bins over (N, C, L)."""
 
-    function = staticmethod(F.adaptive_avg_pool1d)
+    rank, function = 1, staticmethod(F.adaptive_avg_pool1d)
 
 
 class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     """The means of `output_size` bins along each axis of the images (N, C, H, W)."""
 
-    function = staticmethod(F.adaptive_avg_pool2d)
+    rank, function = 2, staticmethod(F.adaptive_avg_pool2d)
 
 
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
     """The means of `output_size` bins along each axis of the images (N, C, D, H, W)."""
 
-    function = staticmethod(F.adaptive_avg_pool3d)
+    rank, function = 3, staticmethod(F.adaptive_avg_pool3d)

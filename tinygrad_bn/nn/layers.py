@@ -6,17 +6,12 @@ from typing import Any
 
 from .. import functional as F
 from ..creation import randn
-from ..functional.arguments import NUMBERS
+from ..functional.arguments import number, whole
+from ..functional.layers import padding_row
 from ..ops.shape import reduced_axes
 from ..recording import write
 from .init import fan_in_bound, uniform
 from .module import Module, Parameter
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, value in sizes.items():
-        if not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name}: got {value!r}, wants a whole number ≥ 0")
 
 
 class Linear(Module):
@@ -31,8 +26,8 @@ class Linear(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _check_sizes(in_features=in_features, out_features=out_features)
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features = whole("in_features", in_features)
+        self.out_features = whole("out_features", out_features)
         bound = fan_in_bound(in_features)
         kind = {"dtype": dtype, "device": device}
         self.weight = Parameter(uniform((out_features, in_features), bound, **kind))
@@ -85,8 +80,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not (isinstance(p, NUMBERS) and 0 <= p <= 1):
-            raise ValueError(f"p: got {p!r}, wants a number in [0, 1]")
+        number("p", p, 0, 1)
         self.p = p
 
     def forward(self, input):
@@ -112,14 +106,11 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _check_sizes(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.padding_idx = padding_idx
+        self.num_embeddings = whole("num_embeddings", num_embeddings)
+        self.embedding_dim = whole("embedding_dim", embedding_dim)
+        self.padding_idx = None if padding_idx is None else padding_row(padding_idx, num_embeddings)
         weight = randn(num_embeddings, embedding_dim, dtype=dtype, device=device)
         if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ValueError(f"padding_idx: got {padding_idx}, wants one of {num_embeddings}")
-            self.padding_idx = padding_idx % num_embeddings
             write(weight.data[self.padding_idx], 0)
         self.weight = Parameter(weight)
 

@@ -1,14 +1,18 @@
 """Losses as modules. Their weights are buffers: they move with the module and are saved with it."""
 
 from .. import functional as F
+from ..functional.arguments import choice, number
+from ..functional.loss import REDUCTIONS
 from ..graph import Tensor
 from .module import Module
 
 
 class _Loss(Module):
+    reductions: tuple[str, ...] = REDUCTIONS
+
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
-        self.reduction = reduction
+        self.reduction = choice("reduction", reduction, *self.reductions)
 
 
 class MSELoss(_Loss):
@@ -30,7 +34,7 @@ class SmoothL1Loss(_Loss):
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
-        self.beta = beta
+        self.beta = number("beta", beta, 0)
 
     def forward(self, input, target):
         return F.smooth_l1_loss(input, target, self.reduction, self.beta)
@@ -38,6 +42,8 @@ class SmoothL1Loss(_Loss):
 
 class KLDivLoss(_Loss):
     """`functional.kl_div` as a module."""
+
+    reductions = ("batchmean", *REDUCTIONS)
 
     def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction)
@@ -98,7 +104,8 @@ class CrossEntropyLoss(_Loss):
     ) -> None:
         super().__init__(reduction)
         self.register_buffer("weight", weight)
-        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+        self.ignore_index = ignore_index
+        self.label_smoothing = number("label_smoothing", label_smoothing, 0, 1)
 
     def forward(self, input, target):
         return F.cross_entropy(

@@ -9,6 +9,7 @@ import numpy as np
 from .. import functional as F
 from .. import recording
 from ..creation import ones, tensor, zeros
+from ..functional.arguments import whole
 from ..functional.norm import check_momentum, check_options
 from ..recording import write
 from .module import Module, Parameter
@@ -20,12 +21,6 @@ def _check(eps: float, impl: str, dtype: Any) -> None:
         raise ValueError(
             "dtype: got float16, wants float32, which stands beside float16 inputs too"
         )
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"{name}: got {value!r}, wants a whole number ≥ 0")
-    return int(value)
 
 
 def _register_affine(module: Module, shape, weight: bool, bias: bool, **kind: Any) -> None:
@@ -60,7 +55,7 @@ class _TrackedNorm(Module):
         super().__init__()
         _check(eps, impl, dtype)
         check_momentum(0.0 if momentum is None else momentum)
-        self.num_features = _count("num_features", num_features)
+        self.num_features = whole("num_features", num_features)
         self.eps, self.momentum, self.impl = eps, momentum, impl
         self.affine, self.track_running_stats = affine, track_running_stats
         kind = {"dtype": dtype, "device": device}
@@ -191,7 +186,7 @@ def _normalized_shape(shape: Any) -> tuple[int, ...]:
     shape = tuple(shape) if isinstance(shape, Sequence) else (shape,)
     if not shape:
         raise ValueError("normalized_shape: got no axes, wants one at least")
-    return tuple(_count("normalized_shape", n) for n in shape)
+    return tuple(whole("normalized_shape", n) for n in shape)
 
 
 class LayerNorm(Module):
@@ -273,8 +268,8 @@ class GroupNorm(Module):
     ) -> None:
         super().__init__()
         _check(eps, impl, dtype)
-        self.num_groups = _count("num_groups", num_groups)
-        self.num_channels = _count("num_channels", num_channels)
+        self.num_groups = whole("num_groups", num_groups)
+        self.num_channels = whole("num_channels", num_channels)
         if not num_groups or num_channels % num_groups:
             raise ValueError(
                 f"num_groups: got {num_groups}, wants a divisor of num_channels, {num_channels}"

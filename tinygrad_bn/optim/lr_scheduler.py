@@ -11,12 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..functional.arguments import NUMBERS
+from ..functional.arguments import NUMBERS, whole
 from .base import Optimizer, not_negative
-
-
-def _whole(value):
-    return isinstance(value, int) and value >= 1
 
 
 def _in_unit(value):
@@ -27,11 +23,9 @@ def _listed(value):
     return isinstance(value, (list, tuple))
 
 
+_COUNTS = ("step_size", "T_max", "total_iters")
 _WANTS = {  # what an argument must be, in words and as a test
     "optimizer": ("an Optimizer", lambda value: isinstance(value, Optimizer)),
-    "step_size": ("a whole number ≥ 1", _whole),
-    "T_max": ("a whole number ≥ 1", _whole),
-    "total_iters": ("a whole number ≥ 1", _whole),
     "gamma": ("a number ≥ 0", not_negative),
     "eta_min": ("a number ≥ 0", not_negative),
     "factor": ("a number in [0, 1]", _in_unit),
@@ -59,6 +53,8 @@ class LRScheduler:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
+            if name in _COUNTS:
+                setattr(self, name, whole(name, value, 1))
             words, fits = _WANTS.get(name, ("", lambda _: True))
             if not fits(value):
                 raise ValueError(f"{name}: got {value!r:.60}, wants {words}")
@@ -87,10 +83,7 @@ class LRScheduler:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there; load the optimizer's state dict before."""
-        epoch = dict(state_dict).get("last_epoch")
-        if not isinstance(epoch, int) or epoch < 0:
-            raise ValueError(f"last_epoch: got {epoch!r}, wants a whole number ≥ 0")
-        self._go_to(epoch)
+        self._go_to(whole("last_epoch", dict(state_dict).get("last_epoch")))
 
     def _go_to(self, epoch: int) -> None:
         groups = self.optimizer.param_groups
