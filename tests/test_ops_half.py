@@ -1,4 +1,4 @@
-"""float16 accumulates in float32, and a gradient's shares add to what arrived."""
+"""Few bits: float16 accumulates in float32, small integers do not wrap, shares add to a whole."""
 
 import numpy as np
 import pytest
@@ -55,3 +55,12 @@ def test_the_gradient_of_clip_goes_to_what_is_returned(x, low, high, wanted):
     inputs = [leaf(np.array(v)) for v in (x, low, high)]
     found = tg.grad(tg.clip(*inputs), inputs)
     assert tuple(host(g).item() for g in found) == wanted
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, bool])
+@pytest.mark.parametrize("name", ["sigmoid", "softplus", "softmax", "log_softmax", "logsumexp"])
+def test_integers_do_not_wrap(name, dtype):
+    x = np.array([1, 0, 3]).astype(dtype)
+    found, wanted = getattr(tg, name)(tg.tensor(x)), getattr(tg, name)(tg.tensor(x.astype(float)))
+    assert found.dtype.kind == "f"
+    np.testing.assert_allclose(host(found), host(wanted), rtol=2e-3)

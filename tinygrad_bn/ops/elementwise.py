@@ -5,6 +5,8 @@ In a rule, `g` is the gradient at the output `out`; a name with a leading unders
 
 import math
 
+import numpy as np
+
 from .. import backend
 from ..engine import add
 from ..graph import op
@@ -94,10 +96,18 @@ def tanh(xp, x):
     return xp.tanh(x)
 
 
+def real(x):
+    """x, but integers in the floating-point dtype that NumPy's exp gives them: to negate or to
+    subtract unsigned ones would wrap."""
+    if getattr(getattr(x, "dtype", None), "kind", "f") == "f":
+        return x
+    return x.astype(np.result_type(x.dtype, np.float16))
+
+
 @op("σ", lambda g, out, _x: g * (out * (1.0 - out)))
 def sigmoid(xp, x):
     """1 / (1 + exp(-x)), without overflow."""
-    e = xp.exp(-xp.absolute(x))
+    e = xp.exp(-xp.absolute(real(x)))
     return xp.where(xp.greater_equal(x, 0), 1.0, e) / (1.0 + e)
 
 
@@ -116,6 +126,7 @@ def leaky_relu(xp, x, *, slope=0.01):
 @op("softplus", lambda g, _out, x: g * sigmoid(x))
 def softplus(xp, x):
     """log(1 + exp(x)), without overflow."""
+    x = real(x)
     return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.absolute(x)))
 
 

@@ -11,7 +11,7 @@ from ..backend import as_given
 from ..engine import accumulator, astype, broadcast_to
 from ..graph import op
 from .compare import equal, not_equal
-from .elementwise import abs, exp, log, pow, where
+from .elementwise import abs, exp, log, pow, real, where
 from .shape import cast, concatenate, flip, pad, reduced_axes, reshape, split, squeeze
 
 __all__ = [
@@ -177,7 +177,8 @@ def _logsumexp_grad(g, out, x, axis=None, keepdims=False):
 @op("logsumexp", _logsumexp_grad)
 def logsumexp(xp, x, *, axis=None, keepdims=False):
     """log Σ exp(x), without overflow."""
-    axis, values = reduced_axes(len(x.shape), axis), cast(x, accumulator(x.dtype))
+    axis, x = reduced_axes(len(x.shape), axis), real(x)
+    values = cast(x, accumulator(x.dtype))
     top = _largest(xp, values, axis)
     shift = xp.where(xp.isfinite(top), top, 0)
     total = sum(exp(values - shift), axis=axis, keepdims=keepdims)
@@ -188,6 +189,7 @@ def logsumexp(xp, x, *, axis=None, keepdims=False):
 @op("softmax", lambda g, out, _x, axis=-1: out * (g - sum(g * out, axis=axis, keepdims=True)))
 def softmax(xp, x, *, axis=-1):
     """exp(x) / Σ exp(x) along `axis`, without overflow."""
+    x = real(x)
     values = cast(x, accumulator(x.dtype))
     e = xp.exp(values - _largest(xp, values, axis))
     return cast(e / sum(e, axis=axis, keepdims=True), x.dtype)
@@ -196,6 +198,7 @@ def softmax(xp, x, *, axis=-1):
 @op("log softmax", lambda g, out, _x, axis=-1: g - exp(out) * sum(g, axis=axis, keepdims=True))
 def log_softmax(xp, x, *, axis=-1):
     """log(softmax(x)) along `axis`, accurate where softmax rounds to 0."""
+    x = real(x)
     values = cast(x, accumulator(x.dtype))
     shifted = values - _largest(xp, values, axis)
     with np.errstate(divide="ignore"):
