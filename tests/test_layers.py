@@ -250,3 +250,10 @@ def test_a_sequential_can_be_empty_and_names_are_not_taken_twice():
     tail = nn.Sequential(nn.Tanh(), nn.ReLU())[1:]  # its only module is named "1"
     with pytest.raises(ValueError, match="module 1: there is one of this name"):
         tail.append(nn.Tanh())
+
+
+@pytest.mark.parametrize("dtype", [int, "int32", bool])
+def test_weights_are_floating_point(dtype):
+    for make in (lambda: nn.Linear(2, 2, dtype=dtype), lambda: nn.Conv2d(1, 1, 2, dtype=dtype)):
+        with pytest.raises(TypeError, match=r"dtype: got .*, wants floating point"):
+            make()

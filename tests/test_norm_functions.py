@@ -123,7 +123,7 @@ BAD = {
     "eps text": (dict(eps="small"), ValueError, "eps: got 'small'"),
     "momentum 2": (dict(momentum=2), ValueError, "momentum: got 2"),
     "momentum NaN": (dict(momentum=math.nan), ValueError, "momentum: got nan"),
-    "momentum None": (dict(momentum=None), TypeError, "momentum: got None"),
+    "momentum None": (dict(momentum=None), ValueError, "momentum: got None"),
     "impl": (dict(impl="magic"), ValueError, "impl: got 'magic'"),
 }
 
@@ -143,3 +143,14 @@ def test_bad_input_is_named_and_moves_nothing(case):
         F.batch_norm(**arguments)
     for k, v in before.items():
         assert (host(arguments[k]) == v).all()
+
+
+@pytest.mark.parametrize("impl", ["fused", "composed"])
+def test_numbers_of_numpy_leave_the_dtype_alone(impl):
+    x, mean, var = tg.randn(6, 3), tg.zeros(3), tg.ones(3)
+    options = {"eps": np.float64(1e-5), "impl": impl}
+    for training in (True, False):
+        y = F.batch_norm(x, mean, var, training=training, momentum=np.float64(0.1), **options)
+        assert y.dtype == mean.dtype == np.float32
+    assert F.group_norm(tg.randn(2, 4, 3), np.int64(2), **options).dtype == np.float32
+    assert F.rms_norm([[1.0, 2.0]], 2, impl=impl).shape == (1, 2)

@@ -12,7 +12,7 @@ from ..graph import describe
 from ..norm import IMPLEMENTATIONS, running
 from ..norm.axes import FAMILY, Arrangement, arrange
 from ..ops.reduce import count
-from .arguments import NUMBERS, Array, array_of, as_given
+from .arguments import Array, array_of, as_given, choice, number, whole
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
 
@@ -45,7 +45,7 @@ def batch_norm(
             [ 1.2247]])
     """
     given = _given(input, running_mean, running_var, weight, bias)
-    input = _checked(given, 2, "(N, C, …)", eps, impl)
+    input, eps = _checked(given, 2, "(N, C, …)", eps, impl)
     if training and input.shape[1]:
         _check_several(input, input.size // input.shape[1], "channel in training")
     return _tracked("batch_norm", given, training, momentum, eps, impl)
@@ -69,7 +69,7 @@ def instance_norm(
     Vedaldi & Lempitsky 2016.)
     """
     given = _given(input, running_mean, running_var, weight, bias)
-    input = _checked(given, 2, "(N, C, …)", eps, impl)
+    input, eps = _checked(given, 2, "(N, C, …)", eps, impl)
     if use_input_stats:
         _check_several(input, math.prod(input.shape[2:]), "channel of a sample")
     return _tracked("instance_norm", given, use_input_stats, momentum, eps, impl)
@@ -108,6 +108,7 @@ def rms_norm(
     As `layer_norm`, without the mean and without β. `eps`: None is the machine epsilon of the dtype
     of the statistics: the input's, but float32 for float16. (Zhang & Sennrich 2019.)
     """
+    input = as_given(input)
     if eps is None and getattr(getattr(input, "dtype", None), "kind", None) == "f":
         eps = float(np.finfo(accumulator(input.dtype)).eps)
     return _featurewise("rms_norm", input, normalized_shape, weight, None, eps, impl)
@@ -126,14 +127,14 @@ def group_norm(
     `weight` and `bias` are γ and β, (C,) or None; float32 beside a float16 input. (Wu & He 2018.)
     """
     given = _given(input, None, None, weight, bias)
-    input = _checked(given, 2, "(N, C, …)", eps, impl)
+    input, eps = _checked(given, 2, "(N, C, …)", eps, impl)
     channels = input.shape[1]
-    whole = isinstance(num_groups, (int, np.integer)) and not isinstance(num_groups, bool)
-    if not whole or num_groups < 1 or channels % num_groups:
+    num_groups = whole("num_groups", num_groups, 1)
+    if channels % num_groups:
         raise ValueError(f"num_groups: got {num_groups!r}, wants a divisor of {channels} channels")
     _check_beside(given, (channels,))
     _check_several(input, input.size // num_groups, "group")
-    arrangement = arrange(FAMILY["group_norm"], input.shape, groups=int(num_groups))
+    arrangement = arrange(FAMILY["group_norm"], input.shape, groups=num_groups)
     return _normalized("group_norm", given, arrangement, eps, impl)[0]
 
 
@@ -147,28 +148,12 @@ def _given(*values):
 
 
 def _checked(given, rank, wants, eps, impl):
-    """The input, if it is floating point with `rank` axes at least; ε and `impl` are looked at."""
+    """The input, if it is floating point with `rank` axes at least, and ε; `impl` is looked at."""
     input = given["input"]
     if getattr(getattr(input, "dtype", None), "kind", None) != "f" or len(input.shape) < rank:
         raise TypeError(f"input: got {describe(input)}, wants floating point of shape {wants}")
-    check_options(eps, impl)
-    return input
-
-
-def check_options(eps, impl) -> None:
-    if impl not in IMPLEMENTATIONS:
-        raise ValueError(f'impl: got {impl!r}, wants "fused" or "composed"')
-    if not (isinstance(eps, NUMBERS) and 0 <= eps < math.inf):
-        raise ValueError(f"eps: got {eps!r}, wants a number ≥ 0")
-
-
-def check_momentum(momentum) -> None:
-    """A number, or an array of one: that was counted on a device."""
-    if isinstance(momentum, NUMBERS):
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum: got {momentum!r}, wants a number in [0, 1]")
-    elif getattr(momentum, "shape", None) != ():
-        raise TypeError(f"momentum: got {momentum!r}, wants a number in [0, 1]")
+    choice("impl", impl, *IMPLEMENTATIONS)
+    return input, number("eps", eps, 0)
 
 
 def _check_beside(given, shape):
@@ -201,7 +186,7 @@ def _featurewise(name, input, normalized_shape, weight, bias, eps, impl):
     given = _given(input, None, None, weight, bias)
     shape = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
     shape = tuple(shape)
-    input = _checked(given, max(len(shape), 1), f"(…, {str(list(shape))[1:-1]})", eps, impl)
+    input, eps = _checked(given, max(len(shape), 1), f"(…, {str(list(shape))[1:-1]})", eps, impl)
     if not shape or input.shape[-len(shape) :] != shape:
         raise ValueError(
             f"normalized_shape: got {list(shape)}, wants the last axes of {describe(input)}"
@@ -219,7 +204,8 @@ def _tracked(name, given, by_input, momentum, eps, impl):
     if running_mean is None and not by_input:
         raise ValueError("running_mean: got None, wants the statistics that inference uses")
     _check_beside(given, (input.shape[1],))
-    check_momentum(momentum)
+    if getattr(momentum, "shape", None) != () or isinstance(momentum, np.number):
+        momentum = number("momentum", momentum, 0, 1)  # else an array: it was counted on a device
     arrangement = arrange(FAMILY[name], input.shape)
     if not by_input:
         vectors = (running_mean, running_var, weight, bias)

@@ -9,14 +9,15 @@ import numpy as np
 from .. import functional as F
 from .. import recording
 from ..creation import ones, tensor, zeros
-from ..functional.arguments import whole
-from ..functional.norm import check_momentum, check_options
+from ..functional.arguments import choice, number, whole
+from ..norm import IMPLEMENTATIONS
 from ..recording import write
 from .module import Module, Parameter
 
 
 def _check(eps: float, impl: str, dtype: Any) -> None:
-    check_options(eps, impl)
+    number("eps", eps, 0)
+    choice("impl", impl, *IMPLEMENTATIONS)
     if dtype is not None and np.dtype(dtype) == np.float16:
         raise ValueError(
             "dtype: got float16, wants float32, which stands beside float16 inputs too"
@@ -54,7 +55,7 @@ class _TrackedNorm(Module):
         "composed"."""
         super().__init__()
         _check(eps, impl, dtype)
-        check_momentum(0.0 if momentum is None else momentum)
+        number("momentum", 0 if momentum is None else momentum, 0, 1)
         self.num_features = whole("num_features", num_features)
         self.eps, self.momentum, self.impl = eps, momentum, impl
         self.affine, self.track_running_stats = affine, track_running_stats
