@@ -173,7 +173,8 @@ def _clip_high_grad(g, out, x, low, _high):
 )
 def clip(xp, x, low=None, high=None):
     """x, but low where it is below, and high where it is above; a bound of None does not bind. The
-    gradient goes to x where low <= x <= high, else to the bound."""
+    gradient goes to x where low <= x <= high, else to the bound that is returned. (PyTorch from
+    2.15 has low < x < high.)"""
     if low is None and high is None:
         raise ValueError("low, high: got None for both, wants at least one of them")
     return xp.clip(x, low, high)
