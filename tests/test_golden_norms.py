@@ -90,8 +90,10 @@ def test_what_pytorch_refuses_is_refused_by_name_and_what_it_takes_is_taken(name
         y = function(**arguments, **case["kwargs"])
         assert y.shape == arguments["input"].shape
         tg.sum(y).backward()
+        assert arguments["input"].grad is not None
         for tensor in arguments.values():
-            assert np.isfinite(host(tensor.grad)).all() if tensor.grad is not None else True
+            if tensor.grad is not None:  # running statistics get none
+                assert np.isfinite(host(tensor.grad)).all()
 
 
 def test_the_errors_are_of_both_kinds():

@@ -11,7 +11,7 @@ import numpy as np
 
 from .backend import storage_of, to_device
 from .creation import zeros_like
-from .engine import grad, parents, toposort
+from .engine import grad, listed, parents, toposort
 from .graph import Leaf, Tensor
 from .ops import sum as sum_
 from .recording import no_grad, still_statistics
@@ -50,7 +50,7 @@ def gradcheck(
 def _check_gradients(function, inputs, moved, eps, atol, rtol) -> bool:
     def outputs_of(*values):
         arguments = dict(enumerate(inputs)) | dict(zip(moved, values))
-        return _outputs(function(*arguments.values()))
+        return listed(function(*arguments.values()))
 
     with no_grad():  # the Jacobian itself needs no history
         blocks = jacobian(outputs_of, [inputs[k] for k in moved])
@@ -71,14 +71,14 @@ def _check_gradients(function, inputs, moved, eps, atol, rtol) -> bool:
 def _difference_quotients(function: Callable, inputs: list, k: int, eps: float) -> list[np.ndarray]:
     """For each output, how its elements (first axis) move with those of inputs[k] (the rest)."""
     host = np.array(to_device(inputs[k].data, "cpu"))
-    slopes = [np.zeros((y.size, *host.shape)) for y in _outputs(function(*inputs))]
+    slopes = [np.zeros((y.size, *host.shape)) for y in listed(function(*inputs))]
     for at in np.ndindex(host.shape):
         ends = []
         for step in (eps, -eps):
             changed = host.copy()
             changed[at] += step
             moved = Tensor(to_device(changed, inputs[k].device), requires_grad=True)
-            values = _outputs(function(*inputs[:k], moved, *inputs[k + 1 :]))
+            values = listed(function(*inputs[:k], moved, *inputs[k + 1 :]))
             ends.append([np.array(to_device(v.data, "cpu"), np.float64).ravel() for v in values])
         for slope, plus, minus in zip(slopes, *ends):
             slope[(slice(None), *at)] = (plus - minus) / (2 * eps)
@@ -96,7 +96,7 @@ def gradgradcheck(
     inputs = _listed(inputs)
     random = np.random.default_rng(_SEED)
     with still_statistics():
-        outputs = [y for y in _outputs(function(*inputs)) if y.requires_grad]
+        outputs = [y for y in listed(function(*inputs)) if y.requires_grad]
     cotangents = [
         Tensor(to_device(random.standard_normal(y.shape), y.device), requires_grad=True)
         for y in outputs
@@ -104,7 +104,7 @@ def gradgradcheck(
 
     def gradients(*arguments):
         xs, gs = arguments[: len(inputs)], arguments[len(inputs) :]
-        ys = [y for y in _outputs(function(*xs)) if y.requires_grad]
+        ys = [y for y in listed(function(*xs)) if y.requires_grad]
         wanted = [x for x in xs if isinstance(x, Tensor) and x.requires_grad]
         found = grad(ys, wanted, list(gs), create_graph=True, allow_unused=True)
         return [zeros_like(x) if g is None else g for g, x in zip(found, wanted)]
@@ -114,10 +114,6 @@ def gradgradcheck(
 
 def _listed(inputs: Any) -> list:
     return [inputs] if isinstance(inputs, Tensor) else list(inputs)
-
-
-def _outputs(answer: Any) -> list[Tensor]:
-    return list(answer) if isinstance(answer, (list, tuple)) else [answer]
 
 
 def graph_nodes(outputs: Sequence[Tensor]) -> list:
@@ -183,7 +179,7 @@ def compare(
 
 
 def _compare(functions: tuple, inputs: Sequence[Tensor], order: int, repeat: int) -> Comparison:
-    values = [_outputs(f(*inputs)) for f in functions]
+    values = [listed(f(*inputs)) for f in functions]
     ops = tuple(len(graph_nodes(v)) for v in values)
     held = tuple(held_bytes(v, inputs) for v in values)
     chains = [_gradient_chain(f, inputs, order) for f in functions]
@@ -192,7 +188,7 @@ def _compare(functions: tuple, inputs: Sequence[Tensor], order: int, repeat: int
     for _ in range(repeat):
         for function, seconds in zip(functions, times):
             start = time.perf_counter()
-            y = _outputs(function(*inputs))[0]
+            y = listed(function(*inputs))[0]
             grad(sum_(y), [x for x in inputs if x.requires_grad], allow_unused=True)
             seconds.append(time.perf_counter() - start)
     result = Comparison(differences, ops, held, tuple(map(statistics.median, times)))
@@ -204,7 +200,7 @@ def _gradient_chain(function: Callable, inputs: Sequence[Tensor], order: int) ->
     """[values, first gradients, …]: each the gradients of a random combination of the last."""
     random = np.random.default_rng(_SEED)
     wanted = [x for x in inputs if x.requires_grad]
-    current = _outputs(function(*inputs))
+    current = listed(function(*inputs))
     chain = [[np.array(to_device(t.data, "cpu")) for t in current]]
     for k in range(order):
         total = 0.0

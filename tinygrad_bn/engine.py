@@ -222,10 +222,10 @@ def grad(
     >>> dx.item(), ddx.item()
     (27.0, 18.0)
     """
-    outputs, inputs = _sequence(outputs), _sequence(inputs)
+    outputs, inputs = listed(outputs), listed(inputs)
     if not outputs:
         raise ValueError("outputs: got none, wants at least one Tensor")
-    gradients = [None] * len(outputs) if grad_outputs is None else _sequence(grad_outputs)
+    gradients = [None] * len(outputs) if grad_outputs is None else listed(grad_outputs)
     if len(gradients) != len(outputs):
         raise ValueError(
             f"grad_outputs: got {len(gradients)} of them, wants {len(outputs)}, one an output"
@@ -257,7 +257,7 @@ def grad(
     return tuple(answers)
 
 
-def _sequence(tensors: Any) -> list:
+def listed(tensors: Any) -> list:
     return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from . import recording
 from .backend import to_device
 from .creation import zeros, zeros_like
-from .engine import grad
+from .engine import grad, listed
 from .graph import Tensor, at_place, describe, op
 from .ops import reshape, stack
 
@@ -179,7 +179,7 @@ def hessian(function: Callable, inputs: Tensors) -> Any:
 
 def _tensors(name: str, value: Any) -> list[Tensor]:
     """One Tensor or several, as a list."""
-    tensors = list(value) if isinstance(value, (list, tuple)) else [value]
+    tensors = listed(value)
     for tensor in tensors:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name}: got {type(tensor).__name__}, wants a Tensor, or several")

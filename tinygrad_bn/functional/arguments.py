@@ -24,8 +24,9 @@ def number(name: str, value: Any, least: float = -math.inf, most: float = math.i
     """`value` as a float of Python's, if it is finite and from `least` to `most`. (A float64 of
     NumPy's would make float64 of what is computed with it.)"""
     if not (isinstance(value, NUMBERS) and math.isfinite(value) and least <= value <= most):
-        within = f"in [{least}, {most}]" if most < math.inf else f"≥ {least}"
-        raise ValueError(f"{name}: got {value!r}, wants a number {within}")
+        above = f" ≥ {least}" if least > -math.inf else ""
+        within = f" in [{least}, {most}]" if most < math.inf else above
+        raise ValueError(f"{name}: got {value!r:.60}, wants a number{within}")
     return float(value)
 
 

@@ -62,13 +62,15 @@ def normalize_grads(gs, outs, x, gamma, beta, *, needs, axes, eps, centred=True)
         if g is not None:
             r = 1 / np.sqrt(var_part + eps)
             xhat = d * r
+            product = change * xhat
             if dgamma is not None:
-                dgamma_part += _summed(change * xhat, dgamma_part.shape)
+                dgamma_part += _summed(product, dgamma_part.shape)
             if dbeta is not None:
                 dbeta_part += _summed(change, dbeta_part.shape)
             if gamma is not None:
                 change *= gamma_part
-            xhat *= _means(change * xhat, axes)
+                product *= gamma_part
+            xhat *= _means(product, axes)
             if centred:
                 change -= _means(change, axes)
             change -= xhat
@@ -102,8 +104,10 @@ def _blocks(shape: tuple, axes: tuple, *arrays: np.ndarray | None) -> Iterator[l
 
 def _aligned(array: np.ndarray, shape: tuple) -> np.ndarray:
     """A view with as many axes as `shape`, to which the array must broadcast."""
-    np.broadcast_to(array, shape)
-    return array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
+    lead = len(shape) - array.ndim
+    if lead < 0 or any([n not in (1, m) for n, m in zip(array.shape, shape[lead:])]):
+        raise ValueError(f"got shape {array.shape}, wants one that can be broadcast to {shape}")
+    return array.reshape((1,) * lead + array.shape)
 
 
 def _means(values: np.ndarray, axes: tuple) -> np.ndarray:

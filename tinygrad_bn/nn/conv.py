@@ -160,34 +160,7 @@ class MaxPool3d(_MaxPool):
     rank, function = 3, staticmethod(F.max_pool3d)
 
 
-class AvgPool1d(_Pool):
-    """The mean of each window of (N, C, L)."""
-
-    rank, function = 1, staticmethod(F.avg_pool1d)
-    shown = ("kernel_size", "stride", "padding")
-
-    def __init__(
-        self,
-        kernel_size: Sizes,
-        stride: Sizes | None = None,
-        padding: Sizes = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-    ) -> None:
-        kernel_size, stride, padding, _ = pool_windows(self.rank, kernel_size, stride, padding)
-        super().__init__(
-            kernel_size=kernel_size,
-            stride=stride,
-            padding=padding,
-            ceil_mode=ceil_mode,
-            count_include_pad=count_include_pad,
-        )
-
-
-class AvgPool2d(_Pool):
-    """The mean of each window of (N, C, H, W)."""
-
-    rank, function = 2, staticmethod(F.avg_pool2d)
+class _AvgPool(_Pool):
     shown = ("kernel_size", "stride", "padding")
 
     def __init__(
@@ -210,7 +183,30 @@ class AvgPool2d(_Pool):
         )
 
 
-class AvgPool3d(AvgPool2d):
+class AvgPool1d(_AvgPool):
+    """The mean of each window of (N, C, L)."""
+
+    rank, function = 1, staticmethod(F.avg_pool1d)
+
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Sizes = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        sizes = pool_windows(self.rank, kernel_size, stride, padding)[:3]  # PyTorch keeps tuples
+        super().__init__(*sizes, ceil_mode, count_include_pad)
+
+
+class AvgPool2d(_AvgPool):
+    """The mean of each window of (N, C, H, W)."""
+
+    rank, function = 2, staticmethod(F.avg_pool2d)
+
+
+class AvgPool3d(_AvgPool):
     """The mean of each window of (N, C, D, H, W)."""
 
     rank, function = 3, staticmethod(F.avg_pool3d)

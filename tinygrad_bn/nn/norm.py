@@ -1,7 +1,7 @@
 """Norm layers: γ and β, running statistics, training and evaluation."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,9 @@ def _check(eps: float, impl: str, dtype: Any) -> None:
         )
 
 
-def _register_affine(module: Module, shape, weight: bool, bias: bool, **kind: Any) -> None:
-    """Give a module its γ of ones and its β of zeros, or the names for what it does not have."""
-    for name, make, wanted in (("weight", ones, weight), ("bias", zeros, bias)):
-        module.register_parameter(name, Parameter(make(shape, **kind).data) if wanted else None)
+def _register(module: Module, name: str, make: Callable, shape, wanted: bool, **kind: Any) -> None:
+    """Give a module its γ of `ones` or its β of `zeros`; or only the name, if it has none."""
+    module.register_parameter(name, Parameter(make(shape, **kind).data) if wanted else None)
 
 
 class _TrackedNorm(Module):
@@ -60,7 +59,8 @@ class _TrackedNorm(Module):
         self.eps, self.momentum, self.impl = eps, momentum, impl
         self.affine, self.track_running_stats = affine, track_running_stats
         kind = {"dtype": dtype, "device": device}
-        _register_affine(self, num_features, affine, affine and bias, **kind)
+        _register(self, "weight", ones, num_features, affine, **kind)
+        _register(self, "bias", zeros, num_features, affine and bias, **kind)
         for name, make in (("running_mean", zeros), ("running_var", ones)):
             self.register_buffer(name, make(num_features, **kind) if track_running_stats else None)
         count = tensor(0, np.int64, device) if track_running_stats else None
@@ -208,8 +208,9 @@ class LayerNorm(Module):
         _check(eps, impl, dtype)
         self.normalized_shape = _normalized_shape(normalized_shape)
         self.eps, self.elementwise_affine, self.impl = eps, elementwise_affine, impl
-        affine = elementwise_affine, elementwise_affine and bias
-        _register_affine(self, self.normalized_shape, *affine, device=device, dtype=dtype)
+        shape, kind = self.normalized_shape, {"device": device, "dtype": dtype}
+        _register(self, "weight", ones, shape, elementwise_affine, **kind)
+        _register(self, "bias", zeros, shape, elementwise_affine and bias, **kind)
 
     def forward(self, input):
         shape = self.normalized_shape
@@ -240,8 +241,7 @@ class RMSNorm(Module):
         self.normalized_shape = _normalized_shape(normalized_shape)
         self.eps, self.elementwise_affine, self.impl = eps, elementwise_affine, impl
         kind = {"device": device, "dtype": dtype}
-        wanted = Parameter(ones(self.normalized_shape, **kind).data) if elementwise_affine else None
-        self.register_parameter("weight", wanted)
+        _register(self, "weight", ones, self.normalized_shape, elementwise_affine, **kind)
 
     def forward(self, input):
         return F.rms_norm(input, self.normalized_shape, self.weight, self.eps, self.impl)
@@ -276,7 +276,9 @@ class GroupNorm(Module):
                 f"num_groups: got {num_groups}, wants a divisor of num_channels, {num_channels}"
             )
         self.eps, self.affine, self.impl = eps, affine, impl
-        _register_affine(self, num_channels, affine, affine and bias, device=device, dtype=dtype)
+        kind = {"device": device, "dtype": dtype}
+        _register(self, "weight", ones, num_channels, affine, **kind)
+        _register(self, "bias", zeros, num_channels, affine and bias, **kind)
 
     def forward(self, input):
         groups = self.num_groups

@@ -28,12 +28,6 @@ def normalize(x, gamma, beta, *, axes, eps, centred=True):
     return scale_and_shift(xhat, gamma, beta, x.dtype), mu if centred else zeros_like(var), var
 
 
-@op("0")
-def zeros_like(xp, x):
-    """Zeros of the shape, dtype and device of x; a constant."""
-    return xp.zeros_like(x)
-
-
 def normalize_inference(x, mu, var, gamma, beta, *, eps):
     """Normalize x by given statistics: an affine map of each channel (the paper's Algorithm 2)."""
     xhat = named("x̂", (widened(x) - mu) / sqrt(var + eps))
@@ -50,3 +44,9 @@ def scale_and_shift(xhat, gamma, beta, dtype):
 def widened(x):
     """A float16 x in float32: its squares would overflow, its statistics need more digits."""
     return cast(x, accumulator(x.dtype))
+
+
+@op("0")
+def zeros_like(xp, x):
+    """Zeros of the shape, dtype and device of x; a constant."""
+    return xp.zeros_like(x)

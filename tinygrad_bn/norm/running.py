@@ -14,7 +14,8 @@ def move(running_mean, running_var, mu, var, m, momentum) -> None:
     """
     channels = len(running_mean)
     with on_device_of(mu):
-        batch_mean, batch_var = (v.reshape(-1, channels).mean(axis=0) for v in (mu, var))
+        rows = (v.reshape(-1, channels) for v in (mu, var))
+        batch_mean, batch_var = (v.mean(axis=0) if len(v) > 1 else v[0] for v in rows)
         mean = running_mean + momentum * (batch_mean - running_mean)
         variance = running_var + momentum * (batch_var * (m / (m - 1)) - running_var)
     for name, array in (("running_mean", running_mean), ("running_var", running_var)):

@@ -21,8 +21,8 @@ __all__ = [
 
 
 # In which a sum is computed; and a mean or variance: statistics of a million values need it.
-SUMMED = {np.dtype(np.float16): np.float32}
-WIDER = {np.dtype(np.float16): np.float32, np.dtype(np.float32): np.float64}
+SUMMED = {np.dtype(np.float16): accumulator(np.float16)}
+WIDER = {**SUMMED, np.dtype(np.float32): np.float64}
 
 
 def kept_shape(shape, axis):
@@ -186,12 +186,17 @@ def logsumexp(xp, x, *, axis=None, keepdims=False):
         return cast(xp.log(total) + shift.reshape(total.shape), x.dtype)
 
 
+def _shifted(xp, x, axis):
+    """x less its largest value along `axis`, in the dtype in which it is summed."""
+    values = cast(x, accumulator(x.dtype))
+    return values - _largest(xp, values, axis)
+
+
 @op("softmax", lambda g, out, _x, axis=-1: out * (g - sum(g * out, axis=axis, keepdims=True)))
 def softmax(xp, x, *, axis=-1):
     """exp(x) / Σ exp(x) along `axis`, without overflow."""
     x = real(x)
-    values = cast(x, accumulator(x.dtype))
-    e = xp.exp(values - _largest(xp, values, axis))
+    e = xp.exp(_shifted(xp, x, axis))
     return cast(e / sum(e, axis=axis, keepdims=True), x.dtype)
 
 
@@ -199,7 +204,6 @@ def softmax(xp, x, *, axis=-1):
 def log_softmax(xp, x, *, axis=-1):
     """log(softmax(x)) along `axis`, accurate where softmax rounds to 0."""
     x = real(x)
-    values = cast(x, accumulator(x.dtype))
-    shifted = values - _largest(xp, values, axis)
+    shifted = _shifted(xp, x, axis)
     with np.errstate(divide="ignore"):
         return cast(shifted - log(sum(exp(shifted), axis=axis, keepdims=True)), x.dtype)

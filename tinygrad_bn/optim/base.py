@@ -1,33 +1,30 @@
 """What optimizers share: groups of parameters, the step over flat arrays, the state dict."""
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..backend import as_array, on_device_of
+from ..functional import arguments
 from ..functional.arguments import NUMBERS
 from ..graph import Tensor, at_place, describe
 from ..recording import mark_written
 from .flat import Flat, sharing
 
 
-def not_negative(value):
-    return isinstance(value, NUMBERS) and 0 <= value < math.inf
-
-
-def _two_betas(value):
+def _check_betas(name, value):
     pair = isinstance(value, (tuple, list)) and len(value) == 2
-    return pair and all(isinstance(beta, NUMBERS) and 0 <= beta < 1 for beta in value)
+    if not pair or not all(isinstance(beta, NUMBERS) and 0 <= beta < 1 for beta in value):
+        raise ValueError(f"{name}: got {value!r}, wants two numbers in [0, 1)")
 
 
-_WANTS = {  # what an option must be, in words and as a test
-    "lr": ("a number ≥ 0", not_negative),
-    "momentum": ("a number ≥ 0", not_negative),
-    "dampening": ("a number", lambda value: isinstance(value, NUMBERS) and math.isfinite(value)),
-    "weight_decay": ("a number ≥ 0", not_negative),
-    "eps": ("a number ≥ 0", not_negative),
-    "betas": ("two numbers in [0, 1)", _two_betas),
+_not_negative = functools.partial(arguments.number, least=0)
+_CHECKS = {  # of an option, by its name
+    **dict.fromkeys(("lr", "momentum", "weight_decay", "eps"), _not_negative),
+    "dampening": arguments.number,
+    "betas": _check_betas,
 }
 
 
@@ -101,9 +98,9 @@ class Optimizer:
         return self.param_groups
 
     def _check(self, options: Mapping) -> None:
-        for name, (words, fits) in _WANTS.items():
-            if name in options and not fits(options[name]):
-                raise ValueError(f"{name}: got {options[name]!r}, wants {words}")
+        for name, check in _CHECKS.items():
+            if name in options:
+                check(name, options[name])
 
     def zero_grad(self) -> None:
         """Forget all gradients (they become None, not 0)."""

@@ -11,12 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..functional.arguments import NUMBERS, whole
-from .base import Optimizer, not_negative
-
-
-def _in_unit(value):
-    return isinstance(value, NUMBERS) and 0 <= value <= 1
+from ..functional.arguments import number, whole
+from .base import Optimizer
 
 
 def _listed(value):
@@ -24,13 +20,12 @@ def _listed(value):
 
 
 _COUNTS = ("step_size", "T_max", "total_iters")
-_WANTS = {  # what an argument must be, in words and as a test
+_NUMBERS = {  # from where to where
+    **dict.fromkeys(("gamma", "eta_min"), (0, math.inf)),
+    **dict.fromkeys(("factor", "start_factor", "end_factor"), (0, 1)),
+}
+_WANTS = {  # what another argument must be, in words and as a test
     "optimizer": ("an Optimizer", lambda value: isinstance(value, Optimizer)),
-    "gamma": ("a number ≥ 0", not_negative),
-    "eta_min": ("a number ≥ 0", not_negative),
-    "factor": ("a number in [0, 1]", _in_unit),
-    "start_factor": ("a number in (0, 1]", lambda value: _in_unit(value) and value > 0),
-    "end_factor": ("a number in [0, 1]", _in_unit),
     "milestones": (
         "epochs that ascend",
         lambda value: _listed(value) and [*value] == sorted(value),
@@ -55,6 +50,8 @@ class LRScheduler:
         for name, value in vars(self).items():
             if name in _COUNTS:
                 setattr(self, name, whole(name, value, 1))
+            if name in _NUMBERS:
+                number(name, value, *_NUMBERS[name])
             words, fits = _WANTS.get(name, ("", lambda _: True))
             if not fits(value):
                 raise ValueError(f"{name}: got {value!r:.60}, wants {words}")
@@ -156,6 +153,10 @@ class LinearLR(LRScheduler):
     start_factor: float = 1 / 3
     end_factor: float = 1.0
     total_iters: int = 5
+
+    def _check(self) -> None:
+        if not self.start_factor:
+            raise ValueError(f"start_factor: got {self.start_factor}, wants a number in (0, 1]")
 
     def _rate(self, base, t, group):
         done = min(t, self.total_iters) / self.total_iters
