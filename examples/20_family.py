@@ -26,7 +26,7 @@ a sample is a sample, in whatever company (lesson 19).
     RMS norm of x − μ       is layer norm of x    what has mean 0 need not be centred
 
 `composed.normalize` and `fused.normalize` are told the axes, and know no member by name. The block
-in three dimensions is viz/gallery/norm_family.svg, drawn from the same table.
+in three dimensions is viz/gallery/family_light.svg, drawn from the same table.
 
 Source: EE-559 6.4 (Fleuret, 2020); Wu & He 2018; Zhang & Sennrich 2019 for RMS norm.
 Run: python examples/20_family.py
@@ -92,7 +92,7 @@ def main():
     for n, lines in enumerate(zip(*map(picture, var.values()))):
         print(f"sample {n} " + (" " * 4).join(lines))
     print(f"A column of letters is a channel; behind each letter lie its {S} places, which share.")
-    print("The block in three dimensions: viz/gallery/norm_family.svg")
+    print("The block in three dimensions: viz/gallery/family_light.svg")
     for name, member in FAMILY.items():
         numbers = math.prod(arrangement(name, x.shape).affine)
         found[f"{name}, values of σ²"] = len(np.unique(var[name]))

@@ -51,7 +51,9 @@ def main() -> None:
         assert {line.split("==")[0] for line in installed} <= {
             "numpy", "pip", "setuptools", "tinygrad_bn"
         }, installed  # fmt: skip
-        assert "py.typed" in run(python, "-c", LIST_FILES, cwd=folder), "not in the wheel"
+        files = run(python, "-c", LIST_FILES, cwd=folder)
+        assert "py.typed" in files, "not in the wheel"
+        assert "diagram/static/page.css" in files, "not in the wheel"
         print(run(python, "-W", "error", "-c", TRAIN, cwd=folder), end="")
 
 

@@ -7,7 +7,7 @@ from .anomaly import detect_anomaly
 from .backend import device, get_default_device, manual_seed, set_default_device
 from .checkpointing import checkpoint
 from .creation import *
-from .diagram import draw
+from .diagram import draw, explain
 from .engine import grad, toposort
 from .graph import Op, Tensor, op
 from .ops import *

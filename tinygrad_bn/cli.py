@@ -1,6 +1,7 @@
-"""The commands: `python -m tinygrad_bn tour`, `ops`, `compare`."""
+"""The commands: `python -m tinygrad_bn tour`, `draw`, `ops`, `compare`."""
 
 import argparse
+import importlib
 import inspect
 import io
 import os
@@ -11,8 +12,14 @@ from pathlib import Path
 
 from . import ops
 from .backend import get_default_device
-from .graph import Op
+from .diagram import NOTATIONS, THEMES, VIEWS, draw
+from .diagram.batch_norm import worked_example
+from .graph import Op, Tensor
+from .recording import tracing
+from .scalar import Scalar
 from .tour import compare_batch_norms, tour
+
+_EXAMPLE = "batch-norm"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,6 +71,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(command=_tour, parser=command)
 
+    command = commands.add_parser(
+        "draw", help="a picture of a backward pass: of batch norm, or of a function of yours"
+    )
+    command.add_argument(
+        "target",
+        help=f"{_EXAMPLE}, or module:function, which takes nothing and returns what to draw",
+    )
+    command.add_argument("--view", choices=VIEWS, help="ops, or collapsed for a big graph")
+    command.add_argument("--notation", choices=NOTATIONS, default="ioffe", help="(ioffe)")
+    command.add_argument("--theme", choices=THEMES, default="auto", help="(auto)")
+    command.add_argument(
+        "-o", "--out", type=Path, metavar="FILE", help=".svg .html .dot .png .pdf (TARGET.svg)"
+    )
+    command.set_defaults(command=_draw, parser=command)
+
     command = commands.add_parser("ops", help="the table of derivatives")
     command.set_defaults(command=_ops)
 
@@ -85,6 +107,37 @@ def _tour(arguments: argparse.Namespace) -> None:
         arguments.parser.error(f"--out: {arguments.out} is a file, wants a folder")
     except OSError as error:
         arguments.parser.error(f"--out: cannot write to {arguments.out}: {error.strerror}")
+
+
+def _draw(arguments: argparse.Namespace) -> None:
+    target, error = arguments.target, arguments.parser.error
+    path = arguments.out or Path(target.replace(":", ".") + ".svg")
+    try:
+        output = _recorded(target, arguments.view)
+        print(draw(output, arguments.view, arguments.notation, arguments.theme).save(path))
+    except OSError as problem:
+        error(f"--out: cannot write {path}: {problem.strerror}")
+    except (RuntimeError, TypeError, ValueError) as problem:
+        error(f"{target}: {problem}")
+
+
+def _recorded(target: str, view: str | None) -> Tensor | Scalar | Sequence[Tensor]:
+    """What to draw. A ValueError says why there is nothing."""
+    if target == _EXAMPLE:
+        return worked_example("fused" if view == "fused" else "composed")
+    module, _, name = target.partition(":")
+    if not name:
+        raise ValueError(f"wants {_EXAMPLE} or module:function")
+    sys.path.insert(0, os.getcwd())  # where the user's module is
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as problem:
+        raise ValueError(problem) from problem
+    try:
+        with tracing():
+            return function()
+    except Exception as problem:
+        raise ValueError(f"{type(problem).__name__}: {problem}") from problem
 
 
 def _ops(_: argparse.Namespace) -> None:

@@ -99,7 +99,7 @@ def run_backward(
                         gi = gi.data  # a rule may have made its own
                     like = g if likes is None else likes[k]
                     if getattr(gi, "shape", None) != like.shape or gi.dtype != like.dtype:
-                        gi = _fit(gi, like, node, k)
+                        gi = fit(gi, like, node, k)
                     give(parent, indices[k], gi)
             if not retain_graph:
                 node.arrays = node.outputs = node.refill = None
@@ -115,7 +115,7 @@ def _leading_to(ends: set, order: list) -> set:
     return useful
 
 
-def _fit(g: Any, like: Like, node: Node, k: int) -> Any:
+def fit(g: Any, like: Like, node: Node, k: int) -> Any:
     """A gradient summed to the shape of the argument that was broadcast, and cast to its dtype."""
     shape = getattr(g, "shape", None)
     lead = -1 if shape is None else len(shape) - len(like.shape)

@@ -1,4 +1,4 @@
-"""Every op of batch norm with its value and gradient: composed and fused, forward and backward.
+"""Every op of batch norm with its value and its gradient.
 
 Run it as `python -m viz.batch_norm_ops [folder]`.
 """
@@ -6,18 +6,15 @@ Run it as `python -m viz.batch_norm_ops [folder]`.
 import sys
 from pathlib import Path
 
-from tinygrad_bn.diagram.batch_norm import draw_batch_norm
+import tinygrad_bn as tg
+from tinygrad_bn.diagram.batch_norm import worked_example
 
-GALLERY = Path(__file__).parent / "gallery"
+from . import GALLERY
 
 
 def main(folder: str | Path = GALLERY) -> None:
     """Draw into `folder` and say what was written."""
-    paths, reason = draw_batch_norm(folder)
-    for path in paths:
-        print(path)
-    if reason is not None:
-        print(f"no SVG: {reason}", file=sys.stderr)
+    print(tg.draw(worked_example("composed"), "ops").save(f"{folder}/batch_norm_ops.svg"))
 
 
 if __name__ == "__main__":

@@ -9,81 +9,173 @@
 4.0
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from ..graph import Tensor, describe
+from ..graph import Tensor
 from ..scalar import Scalar
+from .comparison import comparison
 from .dot import dot_text
-from .layout import render, write_whole
-from .record import Graph, scalar_graph, tensor_graph
+from .explain import explain
+from .layout import write_whole
+from .paint import paint
+from .paths import paths
+from .reading import Reading
+from .record import Graph, record
+from .shapes import Picture
+from .sketch import Sketch
+from .stepper import stepper
+from .style import PALETTES, THEMES, picture_css
+from .svg import svg_text
+from .symbols import NOTATIONS
 from .text import listing
+from .views.butterfly import butterfly
+from .views.collapsed import collapsed
+from .views.fused import fused
+from .views.ops import ops
+from .views.scalars import scalars
+from .views.symbols import symbols
 
-__all__ = ["Diagram", "draw"]
+__all__ = [
+    "NOTATIONS",
+    "THEMES",
+    "VIEWS",
+    "Diagram",
+    "comparison",
+    "draw",
+    "explain",
+    "paths",
+    "stepper",
+]
 
-_PICTURES = ("svg", "png", "pdf")
-_LARGEST = 2000  # nodes; the layout of more takes minutes, and nobody can read it
+_LARGEST = 2000  # boxes; the layout of more takes minutes, and nobody can read it
+_READABLE = 80  # nodes; what is larger is collapsed unless another view is asked for
 
 
 class Diagram:
-    """A graph as plain data (`graph.nodes`, `graph.edges`), and its ways onto paper.
+    """A picture of a graph: what is on it, as plain data, and its ways onto paper.
 
-    `str()` of it is a plain listing; in a notebook it shows itself.
+    `graph`: the nodes and edges that were recorded. `sketch`: the boxes and wires that are drawn.
+    `theme`: "light", "dark" or "auto", with which an SVG is as the reader's system has it, and the
+    rest light. `str()` of it is a plain listing; in a notebook it shows itself.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, sketch: Sketch, graph: Graph, theme: str) -> None:
+        if theme not in THEMES:
+            known = ", ".join(map(repr, THEMES))
+            raise ValueError(f"theme: got {theme!r:.40}, wants one of {known}")
+        self.sketch, self.graph, self.theme = sketch, graph, theme
 
     def dot(self) -> str:
-        """The graph in the DOT language, for Graphviz."""
-        return dot_text(self.graph)
+        """The picture in the DOT language, for Graphviz."""
+        return dot_text(self.sketch, PALETTES[self.theme])
+
+    def to_graphviz(self) -> Any:
+        """The picture as a `graphviz.Source`; RuntimeError without the graphviz package."""
+        try:
+            import graphviz
+        except ImportError:
+            raise RuntimeError(
+                'to_graphviz needs the graphviz package: pip install "tinygrad_bn[viz]"'
+            ) from None
+        return graphviz.Source(self.dot())
+
+    def svg(self) -> str:
+        """The picture as SVG; errors as of `save`."""
+        return svg_text(self._painted(), picture_css(self.theme))
 
     def save(self, path: str | PathLike) -> Path:
-        """Write the picture as its file's ending says: .dot, .svg, .png or .pdf.
+        """Write the picture as its file's ending says: .svg, .html, .dot, .png or .pdf.
 
-        All but .dot need pygraphviz or the `dot` program, else RuntimeError, and are for graphs of
-        up to 2,000 nodes, else ValueError, as for other endings. A path that cannot be written is
-        an OSError; whatever fails leaves no file.
+        All but .dot need pygraphviz or the `dot` program, .png and .pdf matplotlib as well, else
+        RuntimeError. They are for pictures of up to 2,000 boxes, .png of up to 50 million pixels,
+        else ValueError, as for other endings. A path that cannot be written is an OSError; whatever
+        fails leaves no file.
         """
         path = Path(path)
-        ending = path.suffix.lower().removeprefix(".")
-        if ending == "dot":
-            write_whole(path, self.dot().encode())
-        elif ending in _PICTURES:
-            write_whole(path, self._picture(ending))
-        else:
-            known = ", ".join(f".{known}" for known in ("dot", *_PICTURES))
+        ending = path.suffix.lower()
+        if ending not in _WRITERS:
+            known = ", ".join(_WRITERS)
             raise ValueError(f"save: got {path.name!r:.60}, wants a name that ends in {known}")
+        content = _WRITERS[ending](self)
+        write_whole(path, content.encode() if isinstance(content, str) else content)
         return path
 
-    def _picture(self, file_format: str) -> bytes:
-        if len(self.graph.nodes) > _LARGEST:
+    def _painted(self) -> Picture:
+        count = len(self.sketch.boxes)
+        if count > _LARGEST:
             raise ValueError(
-                f"a picture shows up to {_LARGEST:,} nodes and this graph has "
-                f"{len(self.graph.nodes):,}; draw a part of it, or save it as .dot"
+                f"a picture shows up to {_LARGEST:,} boxes and this one has {count:,}; draw a part "
+                "of it, or save it as .dot"
             )
-        return render(self.dot(), file_format)
+        return paint(self.sketch)
+
+    def _page(self) -> str:
+        from .page import picture_page
+
+        return picture_page(self)
+
+    def _raster(self, file_format: str) -> bytes:
+        try:
+            from .raster import raster
+        except ImportError:
+            raise RuntimeError(
+                f'a .{file_format} needs matplotlib: pip install "tinygrad_bn[viz]" '
+                "(.svg goes without)"
+            ) from None
+        return raster(self._painted(), PALETTES[self.theme], file_format)
 
     def __str__(self) -> str:
         return listing(self.graph)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         try:
-            svg = self._picture("svg").decode()
+            svg = self.svg()
         except (RuntimeError, ValueError) as error:
             return {"text/plain": f"{self}\n({error})"}
         return {"image/svg+xml": svg, "text/plain": str(self)}
 
 
-def draw(output: Tensor | Scalar | Sequence[Tensor], gradients: bool = True) -> Diagram:
+_WRITERS = {
+    ".svg": Diagram.svg,
+    ".html": Diagram._page,
+    ".dot": Diagram.dot,
+    ".png": lambda diagram: diagram._raster("png"),
+    ".pdf": lambda diagram: diagram._raster("pdf"),
+}
+
+
+VIEWS: dict[str, Callable[[Reading], Sketch]] = {
+    "symbols": symbols,
+    "ops": ops,
+    "butterfly": butterfly,
+    "fused": fused,
+    "scalars": scalars,
+    "collapsed": collapsed,
+}
+
+
+def draw(
+    output: Tensor | Scalar | Sequence[Tensor],
+    view: str | None = None,
+    notation: str = "ioffe",
+    theme: str = "auto",
+) -> Diagram:
     """A picture of the graph that leads to `output`: a Tensor, several of them, or a Scalar.
 
     Record inside `tracing()`, else the picture of Tensors shows the structure only and says so.
     Several Tensors, such as the answer of `grad(…, create_graph=True)`, are drawn as one graph.
-    `gradients`: show, at every node, the gradient of `output`, if that is one number. It is
-    computed here, in a backward pass that changes no `.grad`; a graph that `backward()` has freed
-    is a RuntimeError, and a Tensor that was not recorded a ValueError.
+    If `output` is one number, every node shows its gradient. It is computed here, in a backward
+    pass that changes no `.grad`. A Tensor that was not recorded is a ValueError.
+
+    `view`: "ops" shows every op; "symbols" what was named, with the local derivative on every arrow
+    and what each path adds; "butterfly" the recorded backward pass beside the forward one; "fused"
+    fused norms beside composed ones; "scalars" the single numbers, in a lane for each sample;
+    "collapsed" a network by its modules. None: "ops", or "collapsed" above 80 nodes.
+    `notation`: how the symbols of batch norm are written, "ioffe", "fleuret" or "hat".
+    `theme`: "auto" (as the reader's system), "light" or "dark".
 
     >>> from tinygrad_bn import Scalar
     >>> a, b = Scalar(2.0), Scalar(-3.0)
@@ -93,19 +185,8 @@ def draw(output: Tensor | Scalar | Sequence[Tensor], gradients: bool = True) -> 
     2  ×(0, 1)  ()  ▸ −6  ◂ 1
     3  +(2, 0)  ()  ▸ −4  ◂ 1
     """
-    if isinstance(output, Scalar):
-        return Diagram(scalar_graph(output, gradients))
-    outputs = list(output) if isinstance(output, (list, tuple)) else [output]
-    for tensor in outputs:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"draw: got {type(tensor).__name__}, wants a Tensor, a sequence of Tensors or a "
-                "Scalar"
-            )
-    if all(tensor.node is None for tensor in outputs):
-        got = ", ".join(describe(tensor.data) for tensor in outputs) or "no Tensor"
-        raise ValueError(
-            f"draw: got {got} without a graph, wants what ops made of Tensors with "
-            "requires_grad=True, outside no_grad()"
-        )
-    return Diagram(tensor_graph(outputs, gradients))
+    if view is not None and view not in VIEWS:
+        raise ValueError(f"view: got {view!r:.40}, wants one of {', '.join(map(repr, VIEWS))}")
+    reading = Reading(record(output), notation)
+    view = view or ("ops" if len(reading.graph.nodes) <= _READABLE else "collapsed")
+    return Diagram(VIEWS[view](reading), reading.graph, theme)

@@ -1,25 +1,27 @@
 """The recorded graph of a Tensor or a Scalar as plain data: nodes, edges, and nothing to run.
 
 A node is a leaf, a constant or an op; nodes are numbered in the order in which they may be
-computed, so the same program gives the same numbers. Values are copies in host memory.
+computed, so the same program gives the same numbers, and backward runs through the numbers
+downwards. Values are copies in host memory.
 """
 
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .. import graph as engine_graph
 from ..backend import to_device
-from ..engine import grad, parents, toposort
-from ..graph import Leaf, Tensor, at_place
-from ..recording import written_since
+from ..engine import fit, grad, listed, parents, toposort
+from ..graph import Leaf, Tensor, at_place, describe
+from ..recording import guarded_by, written_since
 from ..scalar import Scalar
 
 UNTRACED = "values were not kept: record inside tracing()"
+VARIANCE = "σ²_B"  # as `norm.composed` names it
 OVERWRITTEN = "values that were changed in place since they were recorded are left out"
 NOT_ONE_NUMBER = "no gradients: they are drawn for one output that is a single number"
 
@@ -46,25 +48,35 @@ class Node:
     outputs: tuple[Output, ...]
     scope: str  # the modules it ran in, outermost first, with dots between
     source: str  # "file.py:line" of the user's program
+    origin: Any = field(repr=False)  # the Node, Leaf or Scalar; None for a constant
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Edge:
-    """Output number `output` of node `start` is argument number `argument` of node `end`."""
+    """Output number `output` of node `start` is argument number `argument` of node `end`.
+
+    `contribution`: what backward hands on through it, summed to the shape of the argument; None
+    where no gradient comes. `local`: the derivative along it, for Scalars, which keep it.
+    """
 
     start: int
     end: int
     argument: int
     output: int
+    contribution: np.ndarray | float | None = None
+    local: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes, each after those that it is computed from; edges; what a reader must be told."""
+    """Nodes, each after those that it is computed from; edges; what a reader must be told; the
+    number of the node and of its output for each thing that was drawn; the device it is on."""
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     notes: tuple[str, ...]
+    drawn: tuple[tuple[int, int], ...]
+    device: str = "cpu"
 
 
 @dataclass
@@ -77,24 +89,50 @@ class _Place:
     value: Any = None  # as recorded: an array on its device, or a number
 
 
-def tensor_graph(outputs: Sequence[Tensor], gradients: bool) -> Graph:
+def record(output: Tensor | Scalar | Sequence[Tensor]) -> Graph:
+    """The graph that leads to a Tensor, to several of them, or to a Scalar.
+
+    A TypeError for anything else; a ValueError if no Tensor was recorded.
+    """
+    if isinstance(output, Scalar):
+        return scalar_graph(output)
+    outputs = listed(output)
+    for tensor in outputs:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"draw: got {type(tensor).__name__}, wants a Tensor, a sequence of Tensors or a "
+                "Scalar"
+            )
+    if all(tensor.node is None for tensor in outputs):
+        got = ", ".join(describe(tensor.data) for tensor in outputs) or "no Tensor"
+        raise ValueError(
+            f"draw: got {got} without a graph, wants what ops made of Tensors with "
+            "requires_grad=True, outside no_grad()"
+        )
+    return tensor_graph(outputs)
+
+
+def tensor_graph(outputs: Sequence[Tensor]) -> Graph:
     """The graph that leads to `outputs`, at least one of which is recorded.
 
-    With `gradients`, and if there is one output and it is a single number, every place of the graph
-    carries the gradient of it. That is a backward pass: hooks run, and a graph that an earlier
-    backward freed is a RuntimeError. No `.grad` is changed.
+    If there is one output and it is a single number, every place of the graph carries the gradient
+    of it, and every edge what it hands on. That is a backward pass: hooks run, but no `.grad` is
+    changed. What is missing is said in the notes.
     """
     order = toposort([t.node for t in outputs if t.node is not None], parents)
     places, notes = _places(outputs, order)
-    slopes = {}
-    if gradients and len(outputs) == 1 and outputs[0].data.size == 1:
-        slopes = _gradients(outputs[0], order, places)
-    elif gradients:
+    slopes, shares = {}, {}
+    if len(outputs) > 1 or outputs[0].data.size != 1:
         notes.append(NOT_ONE_NUMBER)
+    else:
+        try:
+            slopes, shares = _gradients(outputs[0], order, places)
+        except RuntimeError as error:  # the graph is freed, or was written into
+            notes.append(f"no gradients: {error}")
 
     nodes, edges, ids = [], [], {}
 
-    def add(key, kind, label="", scope="", source=""):
+    def add(key, kind, origin=None, label="", scope="", source=""):
         ids[key] = len(nodes)
         known = tuple(
             Output(
@@ -107,26 +145,28 @@ def tensor_graph(outputs: Sequence[Tensor], gradients: bool) -> Graph:
             )
             for index, place in sorted(places[key].items())
         )
-        nodes.append(Node(ids[key], kind, label, known, scope, source))
+        nodes.append(Node(ids[key], kind, label, known, scope, source, origin))
 
     for node in reversed(order):
         if isinstance(node, Leaf):
-            add(id(node), "leaf")
+            add(id(node), "leaf", node)
             continue
         arguments = list(_arguments(node))
         for _, key, _ in arguments:
             if key not in ids:
                 add(key, "constant")
         trace = node.trace
-        if trace is None:
-            add(id(node), "op", node.op.label)
-        else:
-            add(id(node), "op", node.op.label, trace.scope, os.path.basename(trace.source))
-        edges += [Edge(ids[key], ids[id(node)], k, index) for k, key, index in arguments]
+        where = () if trace is None else (trace.scope, os.path.basename(trace.source))
+        add(id(node), "op", node, node.op.label, *where)
+        edges += [
+            Edge(ids[key], ids[id(node)], k, index, _on_host(shares.get((id(node), k))))
+            for k, key, index in arguments
+        ]
     for tensor in outputs:
         if _key(tensor) not in ids:
             add(_key(tensor), "constant")
-    return Graph(tuple(nodes), tuple(edges), tuple(notes))
+    drawn = tuple((ids[_key(tensor)], tensor.index) for tensor in outputs)
+    return Graph(tuple(nodes), tuple(edges), tuple(notes), drawn, outputs[0].device)
 
 
 def _key(tensor: Tensor) -> Any:
@@ -186,22 +226,51 @@ def _places(outputs: Sequence[Tensor], order: list) -> tuple[dict, list[str]]:
                 place.shape, place.dtype = node.likes[k].shape, node.likes[k].dtype
             elif node.parents[k] is not None:  # without `likes`, all Tensors are as the output
                 place.shape, place.dtype = mine[0].shape, mine[0].dtype
+    for node in order:
+        if not isinstance(node, Leaf):
+            _name_epsilon(node, places)
     return places, [UNTRACED] * untraced + [OVERWRITTEN] * overwritten
 
 
-def _gradients(output: Tensor, order: list, places: dict) -> dict:
-    """The gradient of `output` at every place that it depends on, {(key, output number): array}."""
+def _name_epsilon(node: engine_graph.Node, places: dict) -> None:
+    """The number that is added to a variance is ε; a Python float cannot carry its name itself."""
+    if node.op.label == "+" and len(node.parents) == 2 and None in node.parents:
+        one, other = (places[key][index] for _, key, index in _arguments(node))
+        if one.name == VARIANCE and other.name is None and isinstance(other.value, float):
+            other.name = "ε"
+
+
+class _Ledger:
+    """Runs the gradient rules of a backward pass and writes down what each hands on."""
+
+    def __init__(self) -> None:
+        self.shares: dict = {}  # (id of a node, number of an argument) -> its gradient, fitted
+
+    def gradients(self, node, g, needs, create_graph):
+        with guarded_by(None):
+            found = node.op.gradients(node, g, needs, create_graph)
+        for k, (gradient, need) in enumerate(zip(found, needs)):
+            if gradient is not None and need:
+                gradient = gradient.data if isinstance(gradient, Tensor) else gradient
+                like = g if node.likes is None else node.likes[k]
+                self.shares[id(node), k] = fit(gradient, like, node, k)
+        return found
+
+
+def _gradients(output: Tensor, order: list, places: dict) -> tuple[dict, dict]:
+    """The gradient of `output` at every place that it depends on, {(key, output number): array},
+    and what backward hands on to each argument, {(key, argument number): array}."""
     spots = [(node, index) for node in order for index in places[id(node)]]
     targets = [at_place(None, node, index) for node, index in spots]
-    try:
+    ledger = _Ledger()
+    with guarded_by(ledger):
         answers = grad(output, targets, retain_graph=True, allow_unused=True)
-    except RuntimeError as error:
-        raise RuntimeError(f"{error}; gradients=False draws the graph without them") from error
-    return {
+    slopes = {
         (id(node), index): answer.data
         for (node, index), answer in zip(spots, answers)
         if answer is not None
     }
+    return slopes, ledger.shares
 
 
 def _on_host(value: Any) -> np.ndarray | float | None:
@@ -209,7 +278,7 @@ def _on_host(value: Any) -> np.ndarray | float | None:
     return np.array(to_device(value, "cpu")) if hasattr(value, "shape") else value
 
 
-def scalar_graph(output: Scalar, gradients: bool) -> Graph:
+def scalar_graph(output: Scalar) -> Graph:
     """The graph that leads to a Scalar, with the derivative of `output` by every Scalar in it.
 
     The derivatives are computed here and `.grad` is left alone.
@@ -223,11 +292,12 @@ def scalar_graph(output: Scalar, gradients: bool) -> Graph:
     ids = {id(scalar): number for number, scalar in enumerate(reversed(order))}
     nodes, edges = [], []
     for scalar in reversed(order):
-        slope = slopes[id(scalar)] if gradients else None
+        slope = slopes[id(scalar)]
         result = Output(0, scalar.name, (), "float", scalar.data, slope)
         kind = "op" if scalar.parents else "leaf"
-        nodes.append(Node(ids[id(scalar)], kind, scalar.op, (result,), "", ""))
+        nodes.append(Node(ids[id(scalar)], kind, scalar.op, (result,), "", "", scalar))
         edges += [
-            Edge(ids[id(parent)], ids[id(scalar)], k, 0) for k, parent in enumerate(scalar.parents)
+            Edge(ids[id(parent)], ids[id(scalar)], k, 0, slope * local, local)
+            for k, (parent, local) in enumerate(zip(scalar.parents, scalar.local))
         ]
-    return Graph(tuple(nodes), tuple(edges), ())
+    return Graph(tuple(nodes), tuple(edges), (), ((ids[id(output)], 0),))

@@ -11,7 +11,7 @@ import numpy as np
 
 from .record import Graph, Output
 
-_LISTED = 8  # elements of an array that are shown one by one
+LISTED = 8  # elements of an array that are shown one by one
 _NAME_LENGTH = 40
 _CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, line separators
 # Characters that turn the direction of the text after them, beyond the end of the name.
@@ -24,8 +24,13 @@ def clean(name: str) -> str:
     >>> clean("a\\x00\\nb")
     'ab'
     """
-    kept = "".join([c for c in name if _is_text(c)])
+    kept = printable(name)
     return kept if len(kept) <= _NAME_LENGTH else kept[: _NAME_LENGTH - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """A text without the characters that are not fit for a line of text and for XML."""
+    return "".join([c for c in text if _is_text(c)])
 
 
 def _is_text(character: str) -> bool:
@@ -50,15 +55,21 @@ def summary(value: Any) -> str:
 
     >>> summary(np.array([[0.5], [3.5]])), summary(np.arange(100.0))
     ('0.5, 3.5', 'mean 49.5 ± 28.87')
+    >>> summary(np.array([0.1, 0.2, -0.3] * 3))
+    'mean ≈ 0 ± 0.216'
     """
     array = np.asarray(value)
     if array.size == 0:
         return "empty"
-    if array.size <= _LISTED:
+    if array.size <= LISTED:
         return ", ".join(map(number, array.ravel().tolist()))
     with np.errstate(all="ignore"):  # inf and NaN are shown, they are no reason to warn
         wide = array.astype(np.float64)
-        return f"mean {number(wide.mean())} ± {number(wide.std())}"
+        mean, deviation = wide.mean(), wide.std()
+        exact = array.dtype.kind != "f"
+        noise = 0 if exact else np.abs(wide).max() * np.finfo(array.dtype).eps
+    rounded = "≈ 0" if 0 < abs(mean) < noise else number(mean)  # the digits would be rounding
+    return f"mean {rounded} ± {number(deviation)}"
 
 
 def listing(graph: Graph) -> str:

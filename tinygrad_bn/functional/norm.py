@@ -12,6 +12,7 @@ from ..graph import describe
 from ..norm import IMPLEMENTATIONS, running
 from ..norm.axes import FAMILY, Arrangement, arrange
 from ..ops.reduce import count
+from ..tensor import named
 from .arguments import Array, array_of, as_given, choice, number, whole
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
@@ -227,6 +228,7 @@ def _normalized(name, given, arrangement: Arrangement, eps, impl):
     if input.size:
         centred = FAMILY[name].centred
         y, mu, var = norm.normalize(x, gamma, beta, axes=axes, eps=eps, centred=centred)
+        named("y", y), named("μ_B", mu), named("σ²_B", var)  # which a single op cannot do itself
     else:  # no values have no statistics: the map is affine, and its gradients are 0
         mu, var = 0.0, array_module([array_of(x)]).ones((), x.dtype)
         y = norm.normalize_inference(x, mu, var, gamma, beta, eps=eps)

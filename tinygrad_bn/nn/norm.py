@@ -26,7 +26,11 @@ def _check(eps: float, impl: str, dtype: Any) -> None:
 
 def _register(module: Module, name: str, make: Callable, shape, wanted: bool, **kind: Any) -> None:
     """Give a module its γ of `ones` or its β of `zeros`; or only the name, if it has none."""
-    module.register_parameter(name, Parameter(make(shape, **kind).data) if wanted else None)
+    parameter = None
+    if wanted:
+        parameter = Parameter(make(shape, **kind).data)
+        parameter.name = {"weight": "γ", "bias": "β"}[name]  # in pictures
+    module.register_parameter(name, parameter)
 
 
 class _TrackedNorm(Module):

@@ -22,7 +22,7 @@ def normalize(x, gamma, beta, *, axes, eps, centred=True):
     mu, d = None, values
     if centred:
         mu = named("μ_B", mean(values, axis=axes, keepdims=True))
-        d = named("d", values - mu)
+        d = values - mu
     var = named("σ²_B", mean(d * d, axis=axes, keepdims=True))
     xhat = named("x̂", d / sqrt(var + eps))
     return scale_and_shift(xhat, gamma, beta, x.dtype), mu if centred else zeros_like(var), var

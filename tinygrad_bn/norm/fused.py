@@ -21,6 +21,7 @@ from ..graph import op
 from ..kernels import accelerated, cpu_norm
 from ..ops import add, broadcast_to, mean, sqrt
 from ..ops.reduce import count
+from ..tensor import named
 from .composed import scale_and_shift, widened, zeros_like
 
 
@@ -47,12 +48,12 @@ def normalize_grads(gs, outs, x, gamma, _beta, *, needs, axes, eps, centred=True
     d = widened(x)
     if centred:
         d = d - mu
-        d = d - mean(d, axis=axes, keepdims=True)  # 0 on paper: the rounding of μ again
+        d = named("d", d - mean(d, axis=axes, keepdims=True))  # 0 on paper: μ's rounding again
     dgamma = dbeta = None
     terms = []
     if g is not None:
-        g, r = widened(g), 1.0 / sqrt(var + eps)
-        xhat = d * r
+        g, r = widened(g), named("r", 1.0 / sqrt(var + eps))
+        xhat = named("x̂", d * r)
         dgamma = _summed(g * xhat, gamma) if needs[1] else None
         dbeta = _summed(g, _beta) if needs[2] else None
         dxhat = g if gamma is None else gamma * g
@@ -82,9 +83,9 @@ def normalize(xp, x, gamma, beta, *, axes, eps, centred=True):
 
 def normalize_inference_grads(g, _out, x, mu, var, gamma, _beta, *, needs, eps):
     """The gradients of an affine map; the engine sums each to the shape of its argument."""
-    g, r = widened(g), 1.0 / sqrt(var + eps)
+    g, r = widened(g), named("r", 1.0 / sqrt(var + eps))
     scale = r if gamma is None else gamma * r
-    xhat = (widened(x) - mu) * r
+    xhat = named("x̂", (widened(x) - mu) * r)
     return (
         g * scale if needs[0] else None,
         -(g * scale) if needs[1] else None,

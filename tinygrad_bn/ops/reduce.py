@@ -38,7 +38,10 @@ def count(shape, axis):
 
 def _spread(values, shape, axis):
     """A reduction's result, or its gradient, repeated over the axes that went."""
-    return broadcast_to(reshape(values, shape=kept_shape(shape, axis)), shape=shape)
+    kept = kept_shape(shape, axis)
+    if values.shape != kept:
+        values = reshape(values, shape=kept)
+    return broadcast_to(values, shape=shape)
 
 
 def _reduced(reduction, x, wider, **options):

@@ -30,7 +30,6 @@ svg text{font-family:inherit!important}
  display:flex;flex-wrap:wrap;gap:1.5rem 1rem;align-items:flex-start}
 .pictures figure{margin:0;max-width:100%}
 .pictures img{display:block;max-width:100%;border:1px solid var(--grid);box-sizing:border-box}
-.pictures .large img{max-width:max(100%,44rem)}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;margin:.5rem 0}
 th,td{border-bottom:1px solid var(--grid);padding:.2rem .8rem .2rem 0;text-align:right}
 th:first-child,td:first-child{text-align:left}
@@ -227,25 +226,27 @@ def _pictures(pictures: dict, folder: Path) -> str:
         links = ", ".join(f'<a href="{name}">{name}</a>' for name in pictures["files"])
         parts.append(_note(f"The pictures are missing: {pictures['reason']}"))
         parts.append(f"<p>The graphs as DOT text: {links}.</p>\n")
-    figures = []
-    for name in sorted(pictures["files"], key=lambda name: ("backward" in name, name)):
+    figures, pages = [], []
+    for name in pictures["files"]:
+        caption = Path(name).stem.replace("_", " ")
         if name.endswith(".svg"):
-            caption = Path(name).stem.replace("_", " ")
-            size = "scroll large" if "backward" in name else "scroll"
             data = base64.b64encode((folder / name).read_bytes()).decode()
             figures.append(
                 f'<figure><figcaption>{caption} · <a href="{name}">{name}</a></figcaption>'
-                f'<div class="{size}" tabindex="0"><img alt="the recorded graph: {caption}" '
+                f'<div class="scroll" tabindex="0"><img alt="the recorded graph: {caption}" '
                 f'src="data:image/svg+xml;base64,{data}"></div></figure>\n'
             )
+        elif name.endswith(".html"):
+            pages.append(f'<p>One op at a time: <a href="{name}">{name}</a>.</p>\n')
     if figures:
         parts.append(f'<div class="pictures">\n{"".join(figures)}</div>')
     text = (
         "The graphs that were recorded for x = (0.5, 3.5, 4.5, 7.5), γ = 2, β = 1, ε = 0 and "
-        "ℓ = Σ wᵢyᵢ with w = (1, −2, 0.5, 1.5): forward with values ▸ and gradients ◂, then with "
-        "the backward pass, which is recorded in its turn."
+        "ℓ = Σ wᵢyᵢ with w = (1, −2, 0.5, 1.5), with values ▸ and gradients ◂: the symbols of the "
+        "lecture and what each path adds; composed beside fused; and the backward pass, which is "
+        "recorded in its turn."
     )
-    return _section(pictures["title"], _paragraph(text), *parts)
+    return _section(pictures["title"], _paragraph(text), *pages, *parts)
 
 
 # --- Their parts ----------------------------------------------------------------------------------

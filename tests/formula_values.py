@@ -1,0 +1,142 @@
+"""What formulas come to: their symbols as arrays, worked out by NumPy; what they must come to."""
+
+import functools
+import operator
+
+import numpy as np
+
+from tinygrad_bn.diagram.formula import (
+    Gradient,
+    Product,
+    Reshaped,
+    Sigma,
+    Sum,
+    Symbol,
+    parts,
+    within,
+)
+from tinygrad_bn.diagram.paths import contributions
+
+BY_NAME = {
+    "@": np.matmul,
+    "ᵀ": lambda x: np.swapaxes(x, -1, -2),
+    "where": np.where,
+    "step": lambda x: np.greater(x, 0),
+    "sign": np.sign,
+    "None": lambda: None,
+}
+
+
+def evaluate(formula, values):
+    """The array that a formula stands for; `values` has those of its symbols."""
+    if isinstance(formula, (Symbol, Gradient)):
+        return np.asarray(values[formula])
+    if isinstance(formula, Product):
+        powers = [evaluate(base, values) ** float(exponent) for base, exponent in formula.factors]
+        return functools.reduce(operator.mul, powers, np.float64(formula.coefficient))
+    inside = [evaluate(part, values) for part in parts(formula)]
+    if isinstance(formula, Sum):
+        return functools.reduce(operator.add, inside)
+    if isinstance(formula, Sigma):
+        return np.sum(inside[0], axis=formula.axes, keepdims=True)
+    if isinstance(formula, Reshaped):
+        return in_shape(inside[0], formula.before).reshape(formula.after)
+    if formula.how is None:
+        return BY_NAME[formula.name](*inside)
+    if hasattr(formula.how, "value"):
+        return formula.how.value
+    op = formula.how.op
+    inside = [inside] if op.variadic else inside + [None] * (op.arity - len(inside))
+    answer = op(*inside, **formula.how.options)
+    return answer[formula.how.output] if isinstance(answer, tuple) else answer
+
+
+def in_shape(array, shape):
+    """An array repeated to a shape; axes of length 1 in front of it may be too many."""
+    while array.ndim > len(shape) and array.shape[0] == 1:
+        array = array[0]
+    return np.broadcast_to(array, shape)
+
+
+def is_whole(formula):
+    """Whether no part of it is left out as too long."""
+    return all(getattr(part, "name", "") != "…" for part in within(formula))
+
+
+def assert_near(got, wanted, rtol=1e-12):
+    """Equal up to rounding of the largest values."""
+    scale = np.max(np.abs(wanted), where=np.isfinite(wanted), initial=0)
+    np.testing.assert_allclose(got, wanted, rtol=rtol, atol=rtol * scale)
+
+
+def values_of(reading, formulas):
+    """What the symbols of a graph stand for, and those of its gradients."""
+    values = {Symbol("m"): formulas.m}
+    for node in reading.graph.nodes:
+        for output in node.outputs:
+            place = node.id, output.index
+            values[formulas.symbol(place)] = output.value
+            values[reading.gradient(place)] = output.gradient
+    return values
+
+
+def check_definitions(reading, formulas):
+    """Every definition comes to the value of its place. Returns how many."""
+    values, whole = values_of(reading, formulas), 0
+    for place, formula in formulas.definitions.items():
+        if is_whole(formula):
+            wanted = reading.output(place).value
+            assert_near(in_shape(evaluate(formula, values), np.shape(wanted)), wanted)
+            whole += 1
+    return whole
+
+
+def check_derivatives(reading, formulas, written):
+    """What each place hands on to those it was computed from is what formulas, factors and numbers
+    say. Returns how many were checked."""
+    whole = 0
+    for end in sorted(written):
+        node = reading.graph.nodes[end[0]]
+        if node.kind != "op" or reading.output(end).gradient is None:
+            continue
+        found = reading.derivatives(formulas, node, end[1])
+        wanted = contributions(reading.graph, end, written)
+        assert found.keys() == wanted.keys()
+        for start, derivative in found.items():
+            if is_whole(derivative.gradient):
+                values = with_meanings(values_of(reading, formulas), derivative)
+                check_derivative(derivative, reading.gradient(end), values, wanted[start])
+                whole += 1
+    return whole
+
+
+def with_meanings(values, derivative):
+    """And what the symbols stand for that a rule has named."""
+    for symbol, meaning in derivative.where.items():
+        values[symbol] = evaluate(meaning, values)
+    return values
+
+
+def check_derivative(derivative, arriving, values, wanted):
+    """The formula of a derivative comes to `wanted`; its factor is the entries of the Jacobian."""
+    shape = np.shape(wanted)
+    assert_near(in_shape(evaluate(derivative.gradient, values), shape), wanted)
+    if derivative.factor is None:
+        assert derivative.numbers is None
+        return
+    factor = evaluate(derivative.factor, values)
+    if derivative.numbers is not None:
+        assert_near(in_shape(factor, np.shape(derivative.numbers)), derivative.numbers)
+    if 0 in (np.size(wanted), np.size(values[arriving])):
+        return
+    units = np.eye(np.size(values[arriving])).reshape(-1, *np.shape(values[arriving]))
+    jacobian = [evaluate(derivative.gradient, values | {arriving: unit}) for unit in units]
+    assert_same_values(np.concatenate([np.ravel(row) for row in jacobian]), factor)
+
+
+def assert_same_values(some, others):
+    """That numbers other than 0 are the same, however often each comes."""
+    some, others = (np.unique(np.asarray(x)[np.asarray(x) != 0]) for x in (some, others))
+    for a, b in ((some, others), (others, some)):
+        near = [np.min(np.abs(b - value), initial=np.inf) <= 1e-12 * abs(value) for value in a]
+        assert all(near), (a, b)

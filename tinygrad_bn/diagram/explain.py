@@ -1,0 +1,354 @@
+"""The backward pass as text: a paragraph for each node, in the order in which it runs."""
+
+import re
+import textwrap
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..graph import Tensor
+from ..scalar import Scalar
+from .derivatives import Derivative
+from .formula import ONE, ZERO, Apply, Sigma, minus, plus, times
+from .indices import Index, inside_sigma
+from .latex import as_latex, latex_text
+from .reading import Reading
+from .record import UNTRACED, Node, record
+from .sketch import Text
+from .steps import Share, Step, backward_steps
+from .symbols import Place
+from .text import LISTED, summary
+from .typeset import Mark, as_factor, as_text, indexed, marks, symbol_marks
+
+_WIDTH = 100  # of a line in a terminal, where formulas and numbers allow
+
+
+@dataclass(frozen=True)
+class Equation:
+    """What `left` is equal to: formulas, then numbers. If the sign is +=, it is added to it."""
+
+    left: Mark
+    right: tuple[Mark, ...]
+    sign: str = "="
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """What a node computes, what arrives at it, what it hands on; the meaning of symbols that no
+    place of the graph has; remarks."""
+
+    computed: Equation
+    arrived: tuple[Equation, ...]
+    handed_on: tuple[Equation, ...]
+    where: tuple[Equation, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The backward pass of a graph in formulas and numbers: what is given, a paragraph for each
+    node, remarks.
+
+    `str()` of it is for a terminal, `markdown()` for a page, `latex()` for a paper or a slide. In a
+    notebook it shows itself.
+    """
+
+    given: tuple[Equation, ...]
+    paragraphs: tuple[Paragraph, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        blocks = [", ".join(map(_line, self.given))]
+        blocks += ["\n".join(_terminal_lines(paragraph)) for paragraph in self.paragraphs]
+        return "\n\n".join([*blocks, *self.notes])
+
+    def markdown(self) -> str:
+        """Markdown with formulas in LaTeX, between dollar signs."""
+        blocks = [", ".join(f"${_latex(equation)}$" for equation in self.given)]
+        for paragraph in self.paragraphs:
+            arrived = ", ".join(f"${_latex(equation)}$" for equation in paragraph.arrived)
+            blocks.append(f"${_latex(paragraph.computed)}$ receives {arrived} and hands on")
+            rows = _latex_rows([*paragraph.handed_on, *paragraph.where])
+            blocks.append(f"$$\n\\begin{{aligned}}\n{rows}\n\\end{{aligned}}\n$$")
+            blocks += [f"${latex_text(note)}$" for note in paragraph.notes]
+        return "\n\n".join([*blocks, *(f"${latex_text(note)}$" for note in self.notes)]) + "\n"
+
+    def latex(self) -> str:
+        """Equations for LaTeX with amsmath, aligned node by node, with the numbers under them."""
+        blocks = [", ".join(f"${_latex(equation)}$" for equation in self.given)]
+        for paragraph in self.paragraphs:
+            equations = [paragraph.computed, *paragraph.arrived, *paragraph.handed_on]
+            rows = _latex_rows([*equations, *paragraph.where])
+            blocks.append(f"\\begin{{align*}}\n{rows}\n\\end{{align*}}")
+            blocks += [f"${latex_text(note)}$" for note in paragraph.notes]
+        return "\n\n".join([*blocks, *(f"${latex_text(note)}$" for note in self.notes)]) + "\n"
+
+    _repr_markdown_ = markdown
+
+
+def explain(loss: Tensor | Scalar, notation: str = "ioffe") -> Explanation:
+    """The backward pass from `loss` as text: for each node, in the order in which it runs, what
+    arrives, the local derivative as a formula and in numbers, what is handed on, and the sum where
+    paths meet.
+
+    Record inside `tracing()` (Scalars need not be). A ValueError if values were not kept, if `loss`
+    is no single number, or for an unknown notation. It is computed here, in a backward pass that
+    changes no `.grad`.
+
+    >>> from tinygrad_bn import Scalar
+    >>> from tinygrad_bn.tensor import named
+    >>> a, b = named("a", Scalar(2.0)), named("b", Scalar(-3.0))
+    >>> print(explain(a * b + a))
+    ℓ = −4
+    <BLANKLINE>
+    ℓ = u + a                         ◂ ∂ℓ/∂ℓ = 1
+        ∂ℓ/∂u =  ∂ℓ/∂ℓ = 1
+        ∂ℓ/∂a += ∂ℓ/∂ℓ = 1
+    <BLANKLINE>
+    u = a·b                           ◂ ∂ℓ/∂u = 1
+        ∂ℓ/∂a += ∂ℓ/∂u · b = 1 · (−3) = −3
+        ∂ℓ/∂a =  −2 in total
+        ∂ℓ/∂b =  ∂ℓ/∂u · a = 1 · 2 = 2
+    """
+    if not isinstance(loss, (Tensor, Scalar)):
+        raise TypeError(f"explain: got {type(loss).__name__}, wants a Tensor or a Scalar")
+    graph = record(loss)
+    reading = Reading(graph, notation)
+    if reading.loss is None or UNTRACED in graph.notes:
+        raise ValueError(f"explain: {'; '.join(graph.notes)}")
+    steps = backward_steps(reading)
+    uses = Counter(share.place for step in steps for share in step.shares)
+    totals: dict[Place, Any] = {}
+    paragraphs = []
+    for step in steps:
+        paragraphs.append(_paragraph(reading, step, uses, totals))
+        totals |= {share.place: share.total for share in step.shares}
+    leaves = [(n.id, 0) for n in graph.nodes if n.kind == "leaf"]
+    notes = (*graph.notes, *_hooked(reading, leaves, totals))
+    return Explanation(tuple(_given(reading)), tuple(paragraphs), notes)
+
+
+# --- Equations ------------------------------------------------------------------------------------
+
+
+def _given(reading: Reading) -> Iterator[Equation]:
+    """The loss, how many values go into a mean, and the numbers that have a name."""
+    numbers = {reading.loss: reading.output(reading.graph.drawn[0]).value, "m": reading.of_ops.m}
+    for place, name in reading.names.items():
+        output, node = reading.output(place), reading.graph.nodes[place[0]]
+        if node.kind == "constant" and output.dtype is None and output.name:
+            numbers[name] = output.value
+    for name, value in numbers.items():
+        if value is not None:
+            yield Equation(symbol_marks(name), (value_marks(value),))
+
+
+def _paragraph(reading: Reading, step: Step, uses: Counter, totals: dict) -> Paragraph:
+    arrived = [
+        Equation(marks(reading.gradient(place)), (value_marks(reading.output(place).gradient),))
+        for place in step.arrived
+    ]
+    handed_on: list[Equation] = []
+    where: dict[str, Equation] = {}
+    for share in step.shares:
+        handed_on += _handed_on(reading, step, share, uses)
+        for symbol, meaning in share.derivative.where.items() if share.derivative else ():
+            index = indexed([symbol, meaning])
+            where[symbol.name] = Equation(marks(symbol, index), (marks(meaning, index),))
+        uses[share.place] -= 1
+    notes = tuple(_hooked(reading, step.arrived, totals))
+    computed = _computed(reading, step.node)
+    return Paragraph(computed, tuple(arrived), tuple(handed_on), tuple(where.values()), notes)
+
+
+def _computed(reading: Reading, node: Node) -> Equation:
+    """x̂ᵢ = dᵢ/s; several outputs of a node side by side."""
+    places = [(node.id, output.index) for output in node.outputs]
+    symbols = [reading.of_ops.symbol(place) for place in places]
+    formula = reading.of_ops.definitions[places[0]]
+    if len(places) > 1 and isinstance(formula, Apply):
+        formula = replace(formula, how=None)  # all outputs are meant
+    index = indexed([symbols[0], formula])
+    left = [mark for symbol in symbols for mark in (("text", ", "), marks(symbol, index))]
+    return Equation(("row", *left[1:]), (marks(formula, index),))
+
+
+def _handed_on(reading: Reading, step: Step, share: Share, uses: Counter) -> Iterator[Equation]:
+    """What a place is handed; and, if something was there before, the sum. `uses`: how often the
+    place is handed something from here on."""
+    slope, derivative = reading.gradient(share.place), share.derivative
+    sign = "=" if share.first and uses[share.place] == 1 else "+="
+    amount = value_marks(share.amount)
+    if derivative is None:
+        yield Equation(marks(slope), (amount,), sign)
+    else:
+        index = indexed([slope, derivative.gradient])
+        formulas = _chain_rule(reading, step, derivative, index)
+        if derivative.vanishes and np.any(share.amount):
+            largest = value_marks(np.abs(share.amount).max())
+            amount = "row", ("text", "≈ 0 ("), largest, ("name", "; 0 on paper"), ("text", ")")
+        yield Equation(marks(slope, index), (*formulas, amount), sign)
+    if not share.first:
+        said = " in total" if uses[share.place] == 1 else " so far"
+        yield Equation(marks(slope), (("row", value_marks(share.total), ("name", said)),))
+
+
+def _chain_rule(
+    reading: Reading, step: Step, derivative: Derivative, index: Index
+) -> Iterator[Mark]:
+    """What arrives times the local derivative, summed if the argument was broadcast; and the same
+    in numbers if they are a few. Or else the formula of the rule."""
+    total, factor = derivative.gradient, derivative.factor
+    is_sum = isinstance(total, Sigma)
+    body = total.body if is_sum else total
+    inside, letters = inside_sigma(total, index) if is_sum else (index, "")
+
+    def product(left: Mark, right: Mark) -> Mark:
+        row = "row", left, ("text", " · "), right
+        return ("sigma", row, letters) if is_sum else row
+
+    arrived = [reading.gradient(place) for place in step.arrived]
+    if factor in (None, ONE) or plus(times(factor, *arrived), minus(body)) != ZERO:
+        yield marks(total, index)
+        return
+    yield product(marks(arrived[0], inside), as_factor(factor, inside))
+    numbers, values = derivative.numbers, reading.output(step.arrived[0]).gradient
+    if numbers is not None and max(np.size(numbers), np.size(values)) <= LISTED:
+        yield product(value_marks(values), value_marks(_merged(numbers), in_product=True))
+
+
+def _merged(numbers: Any) -> Any:
+    """One number in the place of several that are equal."""
+    flat = np.ravel(numbers)
+    return flat[0] if flat.size and (flat == flat[0]).all() else numbers
+
+
+def _hooked(reading: Reading, places: Iterable[Place], totals: dict) -> Iterator[str]:
+    """What hooks have made of the sums that arrived."""
+    for place in places:
+        hooks = getattr(reading.graph.nodes[place[0]].origin, "hooks", None) or {}
+        if place in totals and hooks.get(place[1]):
+            name, made = _plain(reading.slope(place)), reading.output(place).gradient
+            yield f"hooks were given {name} = {_said(totals[place])} and made {_said(made)} of it"
+
+
+# --- Numbers --------------------------------------------------------------------------------------
+
+_NUMBERS = re.compile(r"(−?(?:\d[\d.]*(?:e[+−]?\d+)?|inf|nan))")
+
+
+def _said(value: Any) -> str:
+    """A number; a few in parentheses, rows apart; mean and deviation of many."""
+    array = np.asarray(value)
+    long = [n for n in array.shape if n != 1]
+    if not 1 < array.size <= LISTED:
+        return summary(array)
+    return f"({'; '.join(map(summary, array.reshape(-1, long[-1])))})"
+
+
+def value_marks(value: Any, in_product: bool = False) -> Mark:
+    """Numbers as a mark; a negative one stands in parentheses in a product."""
+    said = _said(value)
+    pieces = []
+    for k, piece in enumerate(_NUMBERS.split(said)):
+        kind = "number" if k % 2 else "name" if piece.strip().isalpha() else "text"
+        pieces += [(kind, piece)] * bool(piece)
+    mark = pieces[0] if len(pieces) == 1 else ("row", *pieces)
+    needs_parentheses = in_product and not said.startswith("(") and not said[0].isdigit()
+    return ("paren", mark) if needs_parentheses else mark
+
+
+# --- On paper -------------------------------------------------------------------------------------
+
+_BELOW = str.maketrans("0123456789+−=()aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ")
+_ABOVE = str.maketrans("0123456789+−=()inT", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁱⁿᵀ")
+
+
+def _plain(text: Text) -> str:
+    """Text on one line, with small letters below and above it where Unicode has them."""
+    return "".join(_small(run, level) for run, level in text)
+
+
+def _small(run: str, level: int) -> str:
+    if not level:
+        return run
+    sign, small = ("_", _BELOW) if level < 0 else ("^", _ABOVE)
+    if all(ord(character) in small for character in run):
+        return run.translate(small)
+    return f"{sign}{{{run}}}" if len(run) > 1 else sign + run
+
+
+def _line(equation: Equation) -> str:
+    sides = [_plain(as_text(side)) for side in equation.right]
+    return f"{_plain(as_text(equation.left))} {equation.sign} {' = '.join(sides)}"
+
+
+def _columns(line: str) -> int:
+    """How many columns of a terminal a line takes."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in line)
+    return len(line) + wide - sum(map(bool, map(unicodedata.combining, line)))
+
+
+def _padded(line: str, columns: int) -> str:
+    return line + " " * (columns - _columns(line))
+
+
+def _terminal_lines(paragraph: Paragraph) -> Iterator[str]:
+    computed, arrived = _line(paragraph.computed), ", ".join(map(_line, paragraph.arrived))
+    heading = f"{_padded(computed, _HEADING)}  ◂ {arrived}"
+    yield from [heading] if _columns(heading) <= _WIDTH else [computed, f"  ◂ {arrived}"]
+    yield from _aligned(paragraph.handed_on)
+    if paragraph.where:
+        said = f"{_INDENT}where {', '.join(map(_line, paragraph.where))}"
+        whole = {"break_long_words": False, "break_on_hyphens": False}
+        yield from textwrap.wrap(said, _WIDTH, subsequent_indent=_INDENT, **whole)
+    yield from (f"{_INDENT}{note}" for note in paragraph.notes)
+
+
+def _aligned(equations: Iterable[Equation]) -> Iterator[str]:
+    """Lines of equations, their signs below each other; a side that does not fit begins a line."""
+    lefts = [_plain(as_text(equation.left)) for equation in equations]
+    left_columns = max(map(_columns, lefts), default=0)
+    sign_columns = max((len(equation.sign) for equation in equations), default=0)
+    below = f"{_INDENT}{' ' * left_columns} "
+    for left, equation in zip(lefts, equations):
+        first, *others = [_plain(as_text(side)) for side in equation.right]
+        line = f"{_INDENT}{_padded(left, left_columns)} {equation.sign.ljust(sign_columns)} {first}"
+        for side in others:
+            if _columns(f"{line} = {side}") <= _WIDTH:
+                line += f" = {side}"
+                continue
+            yield line
+            line = f"{below}{'='.ljust(sign_columns)} {side}"
+            if _columns(line) > _WIDTH and " · (" in side:
+                line, last = line.rsplit(" · (", 1)
+                yield line
+                line = f"{below}{' ' * sign_columns} · ({last}"
+        yield line
+
+
+_INDENT = "    "
+_HEADING = 32  # columns for what a node computes, before what arrives
+
+
+def _latex(equation: Equation) -> str:
+    """An equation on one line."""
+    sign = _LATEX_SIGNS[equation.sign]
+    return f"{as_latex(equation.left)} {sign} {' = '.join(map(as_latex, equation.right))}"
+
+
+def _latex_rows(equations: Iterable[Equation]) -> str:
+    """Equations below each other, and each side of one below the other, aligned at their signs."""
+    rows = []
+    for equation in equations:
+        first, *others = map(as_latex, equation.right)
+        rows.append(f"{as_latex(equation.left)} &{_LATEX_SIGNS[equation.sign]} {first}")
+        rows += [f"&= {side}" for side in others]
+    return " \\\\\n".join(rows)
+
+
+_LATEX_SIGNS = {"=": "=", "+=": r"\mathrel{+}="}

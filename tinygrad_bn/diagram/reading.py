@@ -1,0 +1,99 @@
+"""A recorded graph read in a notation: what the views, `explain` and the pages say of it."""
+
+from functools import cached_property
+
+from .derivatives import Derivative, Formulas
+from .formula import Formula, Gradient, Symbol
+from .paths import edges_into
+from .record import Graph, Node, Output
+from .sketch import Row, Text, plain
+from .symbols import NOTATIONS, Place, symbols_of
+from .symbols import is_plain_number as is_plain_number
+from .text import clean
+from .typeset import Mark, as_text, indexed, marks, symbol_marks
+
+
+class Reading:
+    """A graph, the symbols of its places in a notation, and its formulas.
+
+    `names`: the symbol of every place. `lecture`: the places that have one of their own (leaves,
+    outputs, and what was named). `loss`: the symbol of what is differentiated, None if nothing is.
+    `of_ops` are the formulas of single ops; `of_symbols` those between the lecture's symbols.
+    """
+
+    def __init__(self, graph: Graph, notation: str) -> None:
+        self.graph, self.notation = graph, notation
+        self.names, self.lecture = symbols_of(graph, notation)
+        self.edges = edges_into(graph)
+        self._outputs = {(n.id, o.index): o for n in graph.nodes for o in n.outputs}
+        differentiated = self._outputs[graph.drawn[0]].gradient is not None
+        self.loss = self.names[graph.drawn[0]] if differentiated else None
+
+    def output(self, place: Place) -> Output:
+        return self._outputs[place]
+
+    @cached_property
+    def of_ops(self) -> Formulas:
+        return Formulas(self.graph, self.names, set(self.names), NOTATIONS[self.notation])
+
+    @cached_property
+    def of_symbols(self) -> Formulas:
+        return Formulas(self.graph, self.names, self.lecture, NOTATIONS[self.notation])
+
+    # --- Formulas ---------------------------------------------------------------------------------
+
+    def gradient(self, place: Place) -> Gradient:
+        """The symbol of the gradient at a place: ∂ℓ/∂x."""
+        return Gradient(self.loss or "", self.names[place], self._outputs[place].shape)
+
+    def derivatives(
+        self, formulas: Formulas, node: Node, index: int = 0
+    ) -> dict[Place, Derivative]:
+        """How the gradient at one output of a node leads to what it was computed from."""
+        return formulas.derivatives(node.id, {index: self.gradient((node.id, index))})
+
+    def marks_of(self, formula: Formula, *near: Place) -> Mark:
+        """A formula with an index i where one is needed, also beside the places `near`."""
+        shapes = [self._outputs[place].shape or () for place in near]
+        return marks(formula, indexed([formula], shapes))
+
+    def definition(self, formulas: Formulas, place: Place) -> Text:
+        """= what the place is computed as, or nothing for what is not computed."""
+        formula = formulas.definitions.get(place)
+        if formula is None or (isinstance(formula, Symbol) and formula.name == self.names[place]):
+            return ()
+        return as_text(self.marks_of(formula))
+
+    # --- Pieces of boxes --------------------------------------------------------------------------
+
+    def symbol(self, place: Place) -> Text:
+        return as_text(symbol_marks(self.names[place]))
+
+    def slope(self, place: Place) -> Text:
+        """∂ℓ/∂x as Text."""
+        return as_text(marks(self.gradient(place)))
+
+    def rows(self, place: Place) -> tuple[Row, ...]:
+        """The value ▸ and the gradient ◂ of a place, as far as they are known."""
+        output, rows = self._outputs[place], []
+        if output.value is not None:
+            rows.append(Row("forward", plain("▸"), (output.value,)))
+        if output.gradient is not None:
+            rows.append(Row("backward", plain("◂"), (output.gradient,)))
+        return tuple(rows)
+
+    def notes(self, formulas: Formulas) -> tuple[str, ...]:
+        """What a reader must be told, and what m is."""
+        return (*self.graph.notes, *([f"m = {formulas.m}"] if formulas.m else []))
+
+
+def tooltip(node: Node) -> str:
+    """Where a node comes from."""
+    where = [f"in {clean(node.scope)}"] * bool(node.scope)
+    where += [f"at {clean(node.source)}"] * bool(node.source)
+    return f"{clean(node.label) or node.kind} {', '.join(where)}".strip()
+
+
+def shape_of(output: Output) -> str:
+    """The shape, unless it is that of a single number, which would tell nobody anything."""
+    return str(output.shape) if output.shape else ""

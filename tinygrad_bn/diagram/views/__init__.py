@@ -1,0 +1,1 @@
+"""The views of a graph: each makes a Sketch of a Reading."""

@@ -1,0 +1,249 @@
+"""The graph of single numbers, in swim lanes, one lane a sample."""
+
+import copy
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ... import graph as engine_graph
+from ...backend import array_module, is_array, to_device
+from ...engine import fit
+from ...graph import Tensor
+from ...recording import guarded_by, no_grad
+from ...scalar import Scalar
+from ..reading import Reading, is_plain_number, tooltip
+from ..record import Graph
+from ..sketch import Box, Column, Frame, Row, Sketch, Text, Wire, characters, joined, plain
+from ..symbols import Place
+from ..text import clean
+
+_LARGEST = 200  # numbers; nobody can read a picture of more
+_SUBSCRIPT = re.compile(r"_(?:([0-9]{1,9})|\{([0-9]{1,9})\})$")
+
+Element = tuple[int, int, int]  # a node, one of its outputs, one number of that, counted from 0
+Shapes = dict[Place, tuple[int, ...]]
+Slopes = dict[tuple[Element, Element], float]  # the derivative of the second by the first
+Lanes = dict[Element, int]  # of the numbers that belong to one sample
+
+
+def scalars(reading: Reading) -> Sketch:
+    """A box a number, and a wire to each number that is computed from it, from left to right.
+
+    Of Tensors every element is a box; its wires are found by running the gradient rules. A wire
+    along which the derivative is 0 is dashed. What belongs to one sample is framed: of Scalars it
+    is told by the number that ends a name (x_1), of Tensors by the first axis. A graph of more than
+    200 numbers is a ValueError; one that backward has freed must have been traced, else
+    RuntimeError.
+    """
+    graph = reading.graph
+    shapes = {
+        (node.id, output.index): output.shape
+        for node in graph.nodes
+        for output in node.outputs
+        if output.shape is not None and not is_plain_number(node)
+    }
+    count = sum(map(math.prod, shapes.values()))
+    if count > _LARGEST:
+        raise ValueError(
+            f"scalars: got a graph of {count:,} numbers, wants up to {_LARGEST}: take fewer "
+            'samples, or view="ops"'
+        )
+    if isinstance(graph.nodes[-1].origin, Scalar):
+        slopes = _slopes_of_scalars(graph)
+        lanes = _lanes_by_name(reading)
+    else:
+        slopes = _slopes_of_tensors(reading, shapes)
+        lanes = _lanes_by_axis(graph, shapes, slopes)
+    used = {start for start, _ in slopes}
+    shown = [
+        (node, output, i)
+        for (node, output), shape in shapes.items()
+        for i in range(math.prod(shape))
+        if graph.nodes[node].kind != "constant"
+        or (node, output, i) in used
+        or (node, output) in graph.drawn
+    ]
+    wires = tuple(
+        Wire(f"e{k}", _id(start), _id(end), "forward" if slope else "zero")
+        for k, ((start, end), slope) in enumerate(slopes.items())
+    )
+    return Sketch(
+        "The graph of single numbers",
+        "A box a number, with its value ▸ on the way forward and its gradient ◂ on the way back.",
+        tuple(_box(reading, element, shapes[element[:2]]) for element in shown),
+        wires,
+        tuple(_frames(shown, lanes)),
+        graph.notes,
+        across=True,
+    )
+
+
+# --- What a number is computed from ---------------------------------------------------------------
+
+
+def _slopes_of_scalars(graph: Graph) -> Slopes:
+    slopes: Slopes = defaultdict(float)
+    for edge in graph.edges:
+        slopes[(edge.start, 0, 0), (edge.end, 0, 0)] += edge.local
+    return slopes
+
+
+def _slopes_of_tensors(reading: Reading, shapes: Shapes) -> Slopes:
+    """A rule is fed a gradient that is 0 but at one element. Where that is 1, the answers are the
+    derivatives; where it is NaN they are NaN for all that the element is computed from, also if the
+    derivative happens to be 0."""
+    slopes: Slopes = defaultdict(float)
+    for node, index in shapes:
+        if reading.graph.nodes[node].kind != "op":
+            continue
+        probed, needs = _probed(reading.graph.nodes[node].origin)
+        output = reading.output((node, index))
+        for i in range(np.prod(output.shape, dtype=int)) if "float" in output.dtype else ():
+            one, nan = (np.zeros(output.shape, output.dtype) for _ in range(2))
+            one.flat[i], nan.flat[i] = 1, math.nan
+            derivatives, dependences = (
+                _answers(probed, needs, index, to_device(g, reading.graph.device))
+                for g in (one, nan)
+            )
+            for edge in reading.edges[node]:
+                if dependences[edge.argument] is not None:
+                    for j in np.flatnonzero(np.isnan(dependences[edge.argument])).tolist():
+                        ends = (edge.start, edge.output, j), (node, index, i)
+                        slopes[ends] += derivatives[edge.argument].flat[j]
+    return slopes
+
+
+def _probed(recorded: engine_graph.Node) -> tuple[engine_graph.Node, list[bool]]:
+    """A copy of a node to run the rule of, and for which arguments it can be asked: if the node was
+    traced, for constants too. What is not finite is 1 in it, for 0 times that would be no 0."""
+    node, trace = copy.copy(recorded), recorded.trace
+    needs = [parent is not None for parent in recorded.parents]
+    if trace is not None:
+        kept = recorded.arrays or trace.inputs  # backward may have freed them
+        node.arrays = [t if is_array(t) else a for a, t in zip(kept, trace.inputs)]
+        node.outputs = trace.outputs
+        for k, array in enumerate(trace.inputs):
+            needs[k] |= is_array(array) and array.dtype.kind == "f" and k not in node.op.ruleless
+    node.arrays, node.outputs = (
+        kept and [_finite(array) for array in kept] for kept in (node.arrays, node.outputs)
+    )
+    return node, needs
+
+
+def _finite(array: Any) -> Any:
+    if not is_array(array) or array.dtype.kind != "f":
+        return array
+    return array_module((array,)).nan_to_num(array, nan=1.0, posinf=1.0, neginf=1.0)
+
+
+def _answers(node: engine_graph.Node, needs: list[bool], index: int, g: Any) -> list:
+    """What backward hands on to each argument if `g` arrives at output number `index`."""
+    arriving = [g if i == index else None for i in range(node.many)] if node.many else g
+    with no_grad(), guarded_by(None), np.errstate(all="ignore"):
+        answers = node.op.gradients(node, arriving, needs, create_graph=False)
+        found: list = [None] * len(needs)
+        for k, answer in enumerate(answers):
+            if needs[k] and answer is not None:
+                answer = answer.data if isinstance(answer, Tensor) else answer
+                like = g if node.likes is None else node.likes[k]
+                found[k] = to_device(fit(answer, like, node, k), "cpu")
+    return found
+
+
+# --- Lanes ----------------------------------------------------------------------------------------
+
+
+def _lanes_by_name(reading: Reading) -> Lanes:
+    """By the number that ends a name; else that of the parents, where they have but one."""
+    lanes: Lanes = {}
+    for node in reading.graph.nodes:
+        match = _SUBSCRIPT.search(node.outputs[0].name or "")
+        starts = [(edge.start, 0, 0) for edge in reading.edges[node.id]]
+        found = {lanes[start] for start in starts if start in lanes}
+        if match:
+            found = {int(match[1] or match[2])}
+        if len(found) == 1:
+            (lanes[node.id, 0, 0],) = found
+    return lanes
+
+
+def _lanes_by_axis(graph: Graph, shapes: Shapes, slopes: Slopes) -> Lanes:
+    """By the first axis, where it is as long as that of most numbers that ops computed. But a place
+    is in no lane if a number in one is computed from other parts of it, and not from the one in
+    that lane: such are weights, and the statistics of features."""
+    lengths: Counter = Counter()
+    for (node, _), shape in shapes.items():
+        if graph.nodes[node].kind == "op" and shape and shape[0] > 1:
+            lengths[shape[0]] += math.prod(shape)
+    if not lengths:
+        return {}
+    ((samples, _),) = lengths.most_common(1)
+    wires: dict[Place, list] = defaultdict(list)
+    for start, end in slopes:
+        wires[start[:2]].append((start, end))
+    lanes: Lanes = {}
+    for place in reversed(shapes):
+        shape = shapes[place]
+        if shape[:1] != (samples,):
+            continue
+        size = math.prod(shape)
+        own = {(*place, i): i * samples // size + 1 for i in range(size)}
+        needed: dict[Element, set[int]] = defaultdict(set)  # by what is in a lane: parts of this
+        for start, end in wires[place]:
+            if end in lanes:
+                needed[end].add(own[start])
+        if all(lanes[end] in parts for end, parts in needed.items()):
+            lanes |= own
+    return lanes
+
+
+def _frames(shown: Sequence[Element], lanes: Lanes) -> Iterator[Frame]:
+    members = defaultdict(list)
+    for element in shown:
+        if element in lanes:
+            members[lanes[element]].append(_id(element))
+    for lane, boxes in sorted(members.items()):
+        yield Frame(plain(f"i = {lane}"), tuple(boxes))
+
+
+# --- Boxes ----------------------------------------------------------------------------------------
+
+
+def _id(element: Element) -> str:
+    return "n{}_{}_{}".format(*element)
+
+
+def _box(reading: Reading, element: Element, shape: tuple[int, ...]) -> Box:
+    number, index, i = element
+    node, place = reading.graph.nodes[number], (number, index)
+    rows = tuple(
+        Row(row.role, row.label, (np.ravel(value)[i],))
+        for row in reading.rows(place)
+        for value in row.values
+    )
+    definition = characters(reading.definition(reading.of_ops, place))
+    symbol = characters(reading.symbol(place))
+    said = " = ".join(filter(None, [symbol, definition]))
+    kind = "fused" if len(node.outputs) > 1 else node.kind
+    name = _name(reading, place, shape, i)
+    return Box(_id(element), kind, name, (), (), (Column((), rows),), f"{said}, {tooltip(node)}")
+
+
+def _name(reading: Reading, place: Place, shape: tuple[int, ...], i: int) -> Text:
+    """The symbol, with a subscript that tells the element; or the op, if nobody has named it."""
+    node = reading.graph.nodes[place[0]]
+    if isinstance(node.origin, Scalar) and place not in reading.lecture:
+        label = clean(node.label)
+        return joined("( )", ((label[1:], 1),)) if label[:1] == "^" else plain(label)
+    symbol = reading.symbol(place)
+    along = [str(k + 1) for k, n in zip(np.unravel_index(i, shape), shape) if n > 1]
+    if not along:
+        return symbol
+    if symbol and symbol[-1][1] == -1:
+        *symbol, (below, _) = symbol
+        along = [below, *along]
+    return (*symbol, (",".join(along), -1))

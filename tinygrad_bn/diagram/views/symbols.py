@@ -1,0 +1,86 @@
+"""The signature picture: only the lecture's symbols, and the local derivative on every arrow."""
+
+from typing import Any
+
+import numpy as np
+
+from ..derivatives import Derivative
+from ..paths import contributions
+from ..reading import Reading, shape_of, tooltip
+from ..sketch import Box, Column, Row, Sketch, Text, Wire, characters, joined, plain
+from ..symbols import Place
+from ..text import number
+from ..typeset import as_text
+
+_LONGEST = 34  # characters of a formula on a wire
+
+
+def symbols(reading: Reading) -> Sketch:
+    """A box for each named place, a wire from each to those computed from it with no other between.
+
+    A wire carries the local derivative; a box lists what each path adds to its gradient.
+    """
+    graph, formulas = reading.graph, reading.of_symbols
+    shown = [place for place in sorted(reading.lecture) if graph.nodes[place[0]].kind != "constant"]
+    wires: list[Wire] = []
+    shares: dict[Place, list] = {place: [] for place in shown}
+    for end in shown:
+        node = graph.nodes[end[0]]
+        if node.kind != "op":
+            continue
+        added = contributions(graph, end, reading.lecture) if reading.loss else {}
+        for start, derivative in reading.derivatives(formulas, node, end[1]).items():
+            if start in added:
+                shares[start].append((end, added[start], derivative.vanishes))
+            nothing = derivative.vanishes or (start in added and not np.any(added[start]))
+            label = _label(reading, start, end, derivative)
+            role = "zero" if nothing else "forward"
+            wires.append(Wire(f"e{len(wires)}", _id(start), _id(end), role, label))
+    boxes = tuple(_box(reading, place, shares[place]) for place in shown)
+    description = (
+        "Each box has a value ▸, what every path adds to its gradient, and the sum ◂; each arrow "
+        "the local derivative that the chain rule multiplies by."
+    )
+    return Sketch("The symbols", description, boxes, tuple(wires), notes=reading.notes(formulas))
+
+
+def _id(place: Place) -> str:
+    return f"n{place[0]}_{place[1]}"
+
+
+def _label(reading: Reading, start: Place, end: Place, derivative: Derivative) -> Text:
+    """The local derivative, if it is a factor that fits; else ∂end/∂start."""
+    if derivative.factor is not None:
+        text = as_text(reading.marks_of(derivative.factor, start, end))
+        text = joined(text, " = 0") if derivative.vanishes else text
+        if len(characters(text)) <= _LONGEST:
+            return text
+    return joined("∂", reading.symbol(end), "/∂", reading.symbol(start))
+
+
+def _box(reading: Reading, place: Place, shares: list) -> Box:
+    node, output = reading.graph.nodes[place[0]], reading.output(place)
+    rows = []
+    if output.value is not None:
+        rows.append(Row("forward", plain("▸"), (output.value,)))
+    if len(shares) > 1:
+        rows += [_share(reading, k, *share) for k, share in enumerate(shares)]
+    if output.gradient is not None:
+        label = joined("◂ ", reading.slope(place), " =")
+        rows.append(Row("backward", label, (output.gradient,)))
+    definition = reading.definition(reading.of_symbols, place)
+    columns = (Column((), tuple(rows)),)
+    detail = plain(shape_of(output))
+    return Box(
+        _id(place), node.kind, reading.symbol(place), definition, detail, columns, tooltip(node)
+    )
+
+
+def _share(reading: Reading, number_: int, end: Place, share: Any, vanishes: bool) -> Row:
+    """What one path adds. Floating point may not give the 0 of paper: then both are said."""
+    label = joined("+ " if number_ else "", "via ", reading.symbol(end))
+    if not vanishes:
+        return Row("path", label, (share,))
+    largest = float(np.abs(share).max())
+    said = f"≈ 0 ({number(largest)}; 0 on paper)" if largest else "0"
+    return Row("zero", joined(label, f" {said}"))
