@@ -38,7 +38,12 @@ def folder(tmp_path, monkeypatch):
 
 @needs_graphviz
 def test_batch_norm_is_drawn_in_a_view_and_a_notation(folder, capsys):
-    assert cli.main("draw batch-norm --view symbols --notation fleuret -o bn.svg".split()) == 0
+    assert (
+        cli.main(
+            ["draw", "batch-norm", "--view", "symbols", "--notation", "fleuret", "-o", "bn.svg"]
+        )
+        == 0
+    )
     assert capsys.readouterr().out == "bn.svg\n"
     assert boxes(folder / "bn.svg")["v̂"][-2:] == ["◂ ∂𝓛/∂v̂ =", "−0.192"]
 
@@ -51,7 +56,9 @@ def test_the_file_is_called_after_the_target(folder, capsys):
 
 
 def test_dot_needs_no_graphviz(folder):
-    assert cli.main("draw batch-norm --view fused --theme dark -o bn.dot".split()) == 0
+    assert (
+        cli.main(["draw", "batch-norm", "--view", "fused", "--theme", "dark", "-o", "bn.dot"]) == 0
+    )
     assert "normalize" in (folder / "bn.dot").read_text()
 
 

@@ -4,9 +4,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from fractions import Fraction
 
-import numpy as np
 import pytest
-from formula_values import with_meanings
 from hypothesis import given
 from matplotlib.mathtext import MathTextParser
 from random_graphs import losses
@@ -57,7 +55,8 @@ def is_math(tex):
         depth += 1 if brace == "{" else -1
         assert depth >= 0, tex
     assert depth == 0, tex
-    MathTextParser("path").parse(f"${tex}$")
+    if tex:  # matplotlib has no \&
+        MathTextParser("path").parse(f"${tex}$".replace(r"\&", "+"))
 
 
 # --- Formulas -------------------------------------------------------------------------------------
@@ -88,7 +87,7 @@ FORMULAS = [
     (power(Sigma(X, (-2,)), -1), "1/(Σ x_i)", None),
     (power(times(S, EPS), 0.5), "√(s·ε)", None),
     (power(G, 2), "(∂ℓ/∂y)^2", None),
-    (power(G, -1), "1/∂ℓ/∂y", None),
+    (power(G, -1), "1/(∂ℓ/∂y)", None),
     (times(number(Fraction(1, 3)), S), "s/3", r"\frac{s}{3}"),
     (number(Fraction(2, 7)), "2/7", r"\frac{2}{7}"),
     (number(-0.5), "−½", r"-\frac{1}{2}"),
@@ -100,10 +99,10 @@ FORMULAS = [
     (Apply("exp", (minus(S),), ()), "exp(−s)", r"\text{exp}\left(-s\right)"),
     (power(Apply("exp", (S,), ()), 2), "exp(s)^2", None),
     (Apply("pow", (plus(S, EPS), S), ()), "(s+ε)^s", None),
-    (Apply("@", (X, Apply("ᵀ", (XHAT,), (1, 4))), (4, 4)), "x @ x̂^T", r"x\,{\hat{x}}^{T}"),
+    (Apply("@", (X, Apply("ᵀ", (XHAT,), (1, 4))), (4, 4)), "x @ x̂^T", r"x \, {\hat{x}}^{T}"),
     (Apply("ᵀ", (Apply("@", (X, X), ()),), ()), "(x @ x)^T", None),
     (Apply("@", (times(X, XHAT), MU), (4, 1)), "(x·x̂) @ μ_B", None),
-    (Apply("…", (), ()), "…", r"\text{…}"),
+    (Apply("…", (), ()), "…", r"\dots "),
     (Apply("eigh", (X,), (4,), Call(tg.eigh, {}, 1)), "eigh(x)[1]", None),
 ]
 
@@ -148,9 +147,9 @@ WEIGHT, CHANNEL = Symbol("γ", (3,)), Symbol("c", (1, 3))
         (Sigma(times(WEIGHT, BATCH), (-2, -1)), "Σ_{ij} γ_j·x_{ij}"),
         (Sigma(times(WEIGHT, BATCH), (-1,)), "Σ_j γ_j·x_{ij}"),
         (plus(BATCH, minus(Sigma(BATCH, (-1,)))), "x_i − Σ_j x_j"),
-        (times(BATCH, Sigma(times(BATCH, ROWS), (-2,))), "x_i Σ_j x_j·r_j"),
+        (times(BATCH, Sigma(times(BATCH, CHANNEL), (-2,))), "x_i Σ_j c·x_j"),
         (plus(Sigma(BATCH, (-2,)), Sigma(CHANNEL, (-1,))), "Σ_j x_{ji} + Σ_j c_j"),
-        (Sigma(plus(BATCH, minus(Sigma(BATCH, (-1,)))), (-2,)), "Σ (x_i−Σ_j x_j)"),
+        (Sigma(plus(BATCH, minus(Sigma(BATCH, (-1,)))), (-2,)), "Σ_j (x_{ji}−Σ_k x_{jk})"),
         (times(WEIGHT, reshaped(WEIGHT, (3,), (3, 1))), "γ_j·γ_i"),
         (Sigma(Reshaped(Symbol("x", (2, 6)), (2, 6), (2, 2, 3)), (-1,)), "Σ x_i"),
         (Apply("softmax", (BATCH,), (5, 3)), "softmax(x)"),
@@ -248,12 +247,10 @@ def test_hostile_names_are_no_markup(name, index):
     tags = {element.tag for element in tree.iter()}
     assert tags <= {"math", "mrow", "mtext", "mi", "mo", "msub", "msup", "msubsup", "mover"}
     shown = "".join(tree.itertext())
-    assert shown.replace(",", "") in (
-        (clean(name) + index).replace(",", ""),
-        re.sub(r"[_^{}]", "", clean(name)) + index,
-    )
     said = "".join(run for run, _ in as_text(mark))
-    assert said in (clean(name) + index, re.sub(r"[_^{}]", "", clean(name)) + index)
+    as_it_is, as_symbol = clean(name) + index, re.sub(r"[_^{}]", "", clean(name)) + index
+    for printed in (shown, said):
+        assert printed == as_it_is or printed.replace(",", "") == as_symbol
     is_math(as_latex(mark).encode("ascii", "replace").decode())
     commands = set(re.findall(r"\\([a-zA-Z]+)", as_latex(mark)))
     assert commands <= {"text", "backslash", "sim", "wedge", "sigma", "hat", "mu", "dots"}

@@ -9,7 +9,7 @@ from ..paths import contributions
 from ..reading import Reading, shape_of, tooltip
 from ..sketch import Box, Column, Row, Sketch, Text, Wire, characters, joined, plain
 from ..symbols import Place
-from ..text import number
+from ..text import number, summary
 from ..typeset import as_text
 
 _LONGEST = 34  # characters of a formula on a wire
@@ -41,7 +41,13 @@ def symbols(reading: Reading) -> Sketch:
         "Each box has a value ▸, what every path adds to its gradient, and the sum ◂; each arrow "
         "the local derivative that the chain rule multiplies by."
     )
-    return Sketch("The symbols", description, boxes, tuple(wires), notes=reading.notes(formulas))
+    return Sketch(
+        "The symbols",
+        description,
+        boxes,
+        tuple(wires),
+        notes=(*reading.notes(formulas), *_constants(reading)),
+    )
 
 
 def _id(place: Place) -> str:
@@ -84,3 +90,11 @@ def _share(reading: Reading, number_: int, end: Place, share: Any, vanishes: boo
     largest = float(np.abs(share).max())
     said = f"≈ 0 ({number(largest)}; 0 on paper)" if largest else "0"
     return Row("zero", joined(label, f" {said}"))
+
+
+def _constants(reading: Reading) -> list[str]:
+    """What stands in the formulas and is no box: ε = 0."""
+    named = [node for node in reading.graph.nodes if node.kind == "constant"]
+    places = [(node.id, 0) for node in named if node.outputs[0].name]
+    values = [(reading.names[place], reading.output(place).value) for place in places]
+    return [f"{name} = {summary(value)}" for name, value in values if value is not None]
