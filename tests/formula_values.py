@@ -4,6 +4,7 @@ import functools
 import operator
 
 import numpy as np
+from helpers import host, on_device
 
 from tinygrad_bn.diagram.formula import (
     Gradient,
@@ -24,6 +25,12 @@ BY_NAME = {
     "step": lambda x: np.greater(x, 0),
     "sign": np.sign,
     "None": lambda: None,
+    "pow": np.power,
+    "exp": np.exp,
+    "log": np.log,
+    "tanh": np.tanh,
+    "σ": lambda x: 1 / (1 + np.exp(-x)),
+    "relu": lambda x: np.maximum(x, 0),
 }
 
 
@@ -46,9 +53,10 @@ def evaluate(formula, values):
     if hasattr(formula.how, "value"):
         return formula.how.value
     op = formula.how.op
-    inside = [inside] if op.variadic else inside + [None] * (op.arity - len(inside))
-    answer = op(*inside, **formula.how.options)
-    return answer[formula.how.output] if isinstance(answer, tuple) else answer
+    given = [None if x is None else on_device(np.asarray(x)) for x in inside]
+    given = [given] if op.variadic else given + [None] * (op.arity - len(given))
+    answer = op(*given, **formula.how.options)
+    return host(answer[formula.how.output] if isinstance(answer, tuple) else answer)
 
 
 def in_shape(array, shape):

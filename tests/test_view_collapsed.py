@@ -143,6 +143,24 @@ def test_blocks_of_other_classes_or_in_another_order_do_not_fold():
     assert folded(square[0], nn.Linear(8, 8, bias=False), square[1]) == {}
 
 
+@pytest.mark.parametrize("settings", [(0.1, 0.9, 0.5), (2.0, 3.0, -1.0)])
+def test_blocks_with_other_options_or_numbers_do_not_fold(settings):
+    class Power(nn.Module):
+        def __init__(self, exponent):
+            super().__init__()
+            self.exponent = exponent
+
+        def forward(self, x):
+            return x**self.exponent
+
+    for kind in (nn.LeakyReLU, Power):
+        unequal = nn.Sequential(*[kind(setting) for setting in settings])
+        equal = nn.Sequential(*[kind(settings[0]) for _ in settings])
+        x = leaf(np.ones(3, np.float32))
+        assert frames(view(unequal, x).sketch) == {}
+        assert list(frames(view(equal, x).sketch)) == ["×3"]
+
+
 @pytest.mark.parametrize(
     ("result", "wanted"),
     [

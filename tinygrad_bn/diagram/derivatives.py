@@ -20,6 +20,7 @@ from .formula import (
     Formula,
     Gradient,
     Product,
+    Reshaped,
     Sigma,
     Sum,
     Symbol,
@@ -84,9 +85,7 @@ class Formulas:
         self._recorded: dict[int, dict[int, Formula]] = {}  # the same, by id of the engine's node
         self.named_in_rules: dict[str, Formula] = {}  # by those that were read so far
         self._numbers: dict[tuple[str, float], Symbol] = {}  # by name and value
-        self._deviations: list[
-            tuple[Formula, set[int]]
-        ] = []  # what is less its mean, over which axes
+        self._deviations: dict[frozenset, set[int]] = {}  # what is less its mean: over which axes
         for node in graph.nodes:
             for output in node.outputs:
                 self._define(node, output)
@@ -152,7 +151,7 @@ class Formulas:
         mean = reshaped(self._meaning[node.id, 0], self._shapes[node.id, 0], kept)
         deviation, axes = plus(self._meaning[start], minus(mean)), broadcast_axes(kept, shape)
         if axes and deviation != ZERO:
-            self._deviations.append((deviation, set(axes)))
+            self._deviations[_terms(deviation)] = set(axes)
 
     # --- Derivatives ------------------------------------------------------------------------------
 
@@ -249,15 +248,20 @@ class Formulas:
             return all(map(self._vanishes, formula.terms))
         if isinstance(formula, Product):
             return any(exponent > 0 and self._vanishes(base) for base, exponent in formula.factors)
+        if isinstance(formula, Reshaped):
+            return self._vanishes(formula.body)
         if not isinstance(formula, Sigma):
             return False
         body = formula.body
         factors = body.factors if isinstance(body, Product) else ((body, 1),)
-        return any(
-            exponent == 1
-            and axes <= set(formula.axes)
-            and ZERO in (plus(base, deviation), plus(base, minus(deviation)))
-            and not any(varies(other, axes) for other, _ in factors if other != base)
-            for base, exponent in factors
-            for deviation, axes in self._deviations
-        )
+        for base, exponent in factors:
+            axes = self._deviations.get(_terms(base)) or self._deviations.get(_terms(minus(base)))
+            others = [other for other, _ in factors if other != base]
+            if axes and axes <= set(formula.axes) and exponent == 1:
+                return not any(varies(other, axes) for other in others)
+        return False
+
+
+def _terms(formula: Formula) -> frozenset:
+    """The terms of a formula, in whatever order."""
+    return frozenset(formula.terms if isinstance(formula, Sum) else (formula,))

@@ -188,9 +188,6 @@ def _handed_on(reading: Reading, step: Step, share: Share, uses: Counter) -> Ite
     else:
         index = indexed([slope, derivative.gradient])
         formulas = _chain_rule(reading, step, derivative, index)
-        if derivative.vanishes and np.any(share.amount):
-            largest = value_marks(np.abs(share.amount).max())
-            amount = "row", ("text", "≈ 0 ("), largest, ("name", "; 0 on paper"), ("text", ")")
         yield Equation(marks(slope, index), (*formulas, amount), sign)
     if not share.first:
         said = " in total" if uses[share.place] == 1 else " so far"

@@ -244,7 +244,8 @@ def _is_computed(group: Group) -> bool:
 
 
 def _looks(reading: Reading, classes: dict[str, Path], group: Group) -> tuple:
-    """What must be equal for two groups to be equal: classes of modules, ops, and shapes."""
+    """What must be equal for two groups to be equal: classes of modules, ops with their options,
+    numbers, and shapes. Arrays differ from block to block."""
     names = () if group.path else tuple(output.name for output in group.nodes[0].outputs)
     inside = tuple(
         (
@@ -252,11 +253,23 @@ def _looks(reading: Reading, classes: dict[str, Path], group: Group) -> tuple:
             node.kind,
             node.label,
             tuple(output.shape for output in node.outputs),
+            _settings(reading, node),
         )
         for node in group.nodes
     )
     shapes = tuple(reading.output(place).shape for place in sorted(group.outputs))
     return names, tuple(map(class_of, group.path[-1:])), inside, shapes
+
+
+def _settings(reading: Reading, node: Node) -> tuple:
+    """The numbers among the arguments of an op, and its options; but for an index, which goes from
+    one entry of a sequence to the next."""
+    nodes = reading.graph.nodes
+    numbers = [(e.argument, nodes[e.start]) for e in reading.edges.get(node.id, ())]
+    values = [(k, repr(n.outputs[0].value)) for k, n in numbers if is_plain_number(n)]
+    options = getattr(node.origin, "kwargs", None) or {}
+    shown = [(k, np.shape(v) if hasattr(v, "shape") else repr(v)) for k, v in options.items()]
+    return (*values, *(shown if node.label != "[ ]" else ()))
 
 
 def _runs(numbers: Sequence[int], weights: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -69,7 +69,7 @@ def _pattern(formulas: Sequence[Formula], axis: int) -> list[bool]:
         elif isinstance(formula, Sigma) and axis in formula.axes:
             found.append(False)
         elif isinstance(formula, Reshaped):
-            pairs = segments(formula.before, formula.after)
+            pairs = segments(formula.before, formula.after) if is_long(formula.after, axis) else []
             old = next((old for old, new in pairs if axis in new), ())
             inside = [_pattern([formula.body], before) for before in old]
             found += [any(varies) for varies in zip(*inside)] or [False]
@@ -96,7 +96,8 @@ def inside_sigma(formula: Sigma, index: Index) -> tuple[Index, str]:
     if not _is_elementwise(formula.body):
         return NO_INDEX, ""
     bound = _letters(formula.axes, [formula.body], index.values())
-    return {**index, **bound}, "".join(dict.fromkeys(bound.values()))
+    outside = {0: "".join(index.values())}  # so that no Σ in it takes one of them again
+    return {**index, **bound, **outside}, "".join(dict.fromkeys(bound.values()))
 
 
 def inside_reshaped(formula: Reshaped, index: Index) -> Index:
@@ -105,7 +106,7 @@ def inside_reshaped(formula: Reshaped, index: Index) -> Index:
     for old, new in segments(formula.before, formula.after):
         letters = "".join(dict.fromkeys("".join(index.get(axis, "") for axis in new)))
         inside |= {axis: letters for axis in old if letters}
-    return inside | {0: "".join(index.values())}  # so that no Σ takes one of them again
+    return inside | {0: "".join(index.values())}
 
 
 def index_of(shape: Shape | None, index: Index) -> str:

@@ -117,7 +117,9 @@ def _product(formula: Product, index: Index) -> Mark:
     if not over and (under or not last):
         over = [("number", "1")]
     pieces = [("fraction", _times(over), _times(under))] if under else over
-    product = _times(pieces + sorted(last, key=lambda mark: mark[0] == "sigma"))
+    *others, final = sorted(last, key=lambda mark: mark[0] == "sigma") or [None]
+    last = [("paren", mark) if mark[0] == "sigma" else mark for mark in others] + [final]
+    product = _times(pieces + [mark for mark in last if mark is not None])
     return ("row", ("text", "−"), product) if formula.coefficient < 0 else product
 
 
