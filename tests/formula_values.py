@@ -5,7 +5,9 @@ import operator
 
 import numpy as np
 from helpers import host, on_device
+from test_ops import seeds
 
+import tinygrad_bn as tg
 from tinygrad_bn.diagram.formula import (
     Gradient,
     Product,
@@ -17,6 +19,10 @@ from tinygrad_bn.diagram.formula import (
     within,
 )
 from tinygrad_bn.diagram.paths import contributions
+from tinygrad_bn.diagram.reading import Reading
+from tinygrad_bn.diagram.record import record
+from tinygrad_bn.diagram.sketch import characters
+from tinygrad_bn.diagram.typeset import as_text, indexed, marks
 
 BY_NAME = {
     "@": np.matmul,
@@ -148,3 +154,54 @@ def assert_same_values(some, others):
     for a, b in ((some, others), (others, some)):
         near = [np.min(np.abs(b - value), initial=np.inf) <= 1e-12 * abs(value) for value in a]
         assert all(near), (a, b)
+
+
+# --- Of a recorded number ------------------------------------------------------------------------
+
+
+def loss_of(outputs):
+    """One number that depends on all outputs, each entry with a weight of its own."""
+    return sum((tg.sum(y * weight) for y, weight in zip(outputs, seeds(outputs))), 0.0)
+
+
+def read(loss, notation="ioffe"):
+    return Reading(record(loss), notation)
+
+
+def check(loss, notation="ioffe"):
+    """The formulas of single ops and those between the lecture's symbols. Returns how many."""
+    reading = read(loss, notation)
+    with np.errstate(all="ignore"):
+        return [
+            check_definitions(reading, formulas)
+            + check_derivatives(reading, formulas, set(written))
+            for formulas, written in (
+                (reading.of_ops, reading.names),
+                (reading.of_symbols, reading.lecture),
+            )
+        ]
+
+
+def said(formula):
+    return characters(as_text(marks(formula, indexed([formula]))))
+
+
+def derivatives(loss, end, of="ops", notation="ioffe"):
+    """What is said of the place called `end`, by the names of those it was computed from."""
+    return {name: derivative for name, derivative, _ in _derivatives(loss, end, of, notation)}
+
+
+def factors(loss, end, of="ops", notation="ioffe"):
+    """The local derivatives as they stand on arrows."""
+    return {name: said for name, _, said in _derivatives(loss, end, of, notation)}
+
+
+def _derivatives(loss, end, of, notation):
+    reading = read(loss, notation)
+    formulas = reading.of_ops if of == "ops" else reading.of_symbols
+    (place,) = [place for place, name in reading.names.items() if name == end]
+    node = reading.graph.nodes[place[0]]
+    for start, found in reading.derivatives(formulas, node, place[1]).items():
+        factor = found.factor
+        mark = None if factor is None else reading.marks_of(factor, start, place)
+        yield reading.names[start], found, mark and characters(as_text(mark))

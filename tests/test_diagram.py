@@ -254,6 +254,11 @@ def test_a_value_that_was_changed_in_place_is_not_shown_for_the_recorded_one():
     assert "changed in place" in str(after)
 
 
+def test_a_name_is_text():
+    with pytest.raises(TypeError, match=r"named: got float64\[\] as the name, wants text"):
+        tg.named(leaf(np.float64(2)), "x")
+
+
 def test_a_freed_graph_is_drawn_without_gradients_and_says_so():
     x = leaf(np.float64(2))
     loss = x * x

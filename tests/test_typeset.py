@@ -4,6 +4,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from matplotlib.mathtext import MathTextParser
@@ -59,6 +60,12 @@ def is_math(tex):
         MathTextParser("path").parse(f"${tex}$".replace(r"\&", "+"))
 
 
+def read_at(index):
+    return Apply("getitem", (X,), (), Call(vars(tg.ops.index)["_getitem"], {"index": index}))
+
+
+USERS = tg.op("pow", lambda g, _out, x, y: g, lambda g, _out, x, y: g)(lambda xp, x, y: x + y)
+
 # --- Formulas -------------------------------------------------------------------------------------
 
 FORMULAS = [
@@ -104,6 +111,10 @@ FORMULAS = [
     (Apply("@", (times(X, XHAT), MU), (4, 1)), "(x·x̂) @ μ_B", None),
     (Apply("…", (), ()), "…", r"\dots "),
     (Apply("eigh", (X,), (4,), Call(tg.eigh, {}, 1)), "eigh(x)[1]", None),
+    (read_at(slice(1, None)), "x[1:]", r"x[1:]"),
+    (read_at((..., slice(None, None, -2), None, 0)), "x[…, ::-2, None, 0]", None),
+    (read_at(np.array([0, 1])), "x[·]", r"x[\cdot ]"),
+    (Apply("pow", (S, EPS), (), Call(USERS, {})), "pow(s, ε)", None),
 ]
 
 

@@ -161,6 +161,8 @@ def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
 
 def named(name: str, value: Any) -> Any:
     """`value`, a Tensor or Scalar that is called `name` in pictures. An array passes untouched."""
+    if not isinstance(name, str):
+        raise TypeError(f"named: got {describe(name)} as the name, wants text: named(name, value)")
     if hasattr(value, "name"):
         value.name = name
     trace = getattr(getattr(value, "node", None), "trace", None)

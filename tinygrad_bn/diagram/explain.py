@@ -116,7 +116,8 @@ def explain(loss: Tensor | Scalar, notation: str = "ioffe") -> Explanation:
     """
     if not isinstance(loss, (Tensor, Scalar)):
         raise TypeError(f"explain: got {type(loss).__name__}, wants a Tensor or a Scalar")
-    graph = record(loss)
+    with np.errstate(all="ignore"):  # infinite and undefined slopes are shown, not warned of
+        graph = record(loss)
     reading = Reading(graph, notation)
     if reading.loss is None or UNTRACED in graph.notes:
         raise ValueError(f"explain: {'; '.join(graph.notes)}")
@@ -137,14 +138,14 @@ def explain(loss: Tensor | Scalar, notation: str = "ioffe") -> Explanation:
 
 def _given(reading: Reading) -> Iterator[Equation]:
     """The loss, how many values go into a mean, and the numbers that have a name."""
-    numbers = {reading.loss: reading.output(reading.graph.drawn[0]).value, "m": reading.of_ops.m}
+    numbers = {"m": reading.of_ops.m} if reading.of_ops.m else {}
     for place, name in reading.names.items():
         output, node = reading.output(place), reading.graph.nodes[place[0]]
         if node.kind == "constant" and output.dtype is None and output.name:
             numbers[name] = output.value
-    for name, value in numbers.items():
-        if value is not None:
-            yield Equation(symbol_marks(name), (value_marks(value),))
+    loss = reading.output(reading.graph.drawn[0]).value
+    for name, value in ((reading.loss, loss), *numbers.items()):
+        yield Equation(symbol_marks(name), (value_marks(value),))
 
 
 def _paragraph(reading: Reading, step: Step, uses: Counter, totals: dict) -> Paragraph:
@@ -214,14 +215,17 @@ def _chain_rule(
         return
     yield product(marks(arrived[0], inside), as_factor(factor, inside))
     numbers, values = derivative.numbers, reading.output(step.arrived[0]).gradient
-    if numbers is not None and max(np.size(numbers), np.size(values)) <= LISTED:
+    if numbers is not None and 0 < np.size(numbers) <= LISTED and np.size(values) <= LISTED:
         yield product(value_marks(values), value_marks(_merged(numbers), in_product=True))
 
 
-def _merged(numbers: Any) -> Any:
-    """One number in the place of several that are equal."""
-    flat = np.ravel(numbers)
-    return flat[0] if flat.size and (flat == flat[0]).all() else numbers
+def _merged(numbers: Any) -> np.ndarray:
+    """Numbers that repeat along an axis, once."""
+    array = np.asarray(numbers)
+    for axis in range(array.ndim):
+        first = np.take(array, [0], axis)
+        array = first if (array == first).all() else array
+    return array
 
 
 def _hooked(reading: Reading, places: Iterable[Place], totals: dict) -> Iterator[str]:

@@ -77,7 +77,7 @@ def contributions(graph: Graph, end: Place, stops: Set[Place]) -> dict[Place, An
         recorded = node.origin
         needs = [parent is not None for parent in recorded.parents]
         g = [arriving.get(i) for i in range(recorded.many)] if recorded.many else arriving[0]
-        with no_grad(), guarded_by(None):
+        with no_grad(), guarded_by(None), np.errstate(all="ignore"):
             answers = recorded.op.gradients(recorded, g, needs, create_graph=False)
         for edge in edges[node.id]:
             share = answers[edge.argument]

@@ -122,7 +122,8 @@ def _again(
     recorded = node.origin
 
     def called(place: Place, tensor: Tensor) -> Tensor:
-        return named(names.get(place, reading.output(place).name), tensor)
+        name = names.get(place, reading.output(place).name)
+        return tensor if name is None else named(name, tensor)
 
     if node.kind == "leaf":
         array = to_device(node.outputs[0].value, reading.graph.device)

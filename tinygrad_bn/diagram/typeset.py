@@ -81,8 +81,12 @@ def _call(formula: Apply, index: Index) -> Mark:
         return "row", left, ("text", " @ "), right
     if formula.name == "ᵀ":
         return "power", _base(formula.arguments[0], index), ("text", "T")
-    if formula.name == "pow" and len(formula.arguments) == 2:
+    own = formula.how.name if isinstance(formula.how, Call) else formula.name
+    if own == "pow" and len(formula.arguments) == 2:
         return "power", _base(formula.arguments[0], index), marks(formula.arguments[1], index)
+    if own == "getitem":
+        place = ", ".join(map(_place_said, _tuple(formula.how.options["index"])))
+        return "call", _base(formula.arguments[0], index), ("text", f"[{place}]")
     inside = []
     for argument in formula.arguments:
         inside += [("text", ", "), marks(argument, index)]
@@ -92,6 +96,20 @@ def _call(formula: Apply, index: Index) -> Mark:
     several = isinstance(formula.how, Call) and formula.how.op.keeps_outputs
     which = (("text", f"[{formula.how.output}]"),) if several else ()
     return "call", name, ("paren", ("row", *inside[1:])), *which
+
+
+def _tuple(index: Any) -> tuple:
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _place_said(part: Any) -> str:
+    """A part of an index x[…], as in Python; an array of places is a dot."""
+    if isinstance(part, slice):
+        bounds = [
+            "" if bound is None else str(bound) for bound in (part.start, part.stop, part.step)
+        ]
+        return ":".join(bounds if bounds[2] else bounds[:2])
+    return "…" if part is Ellipsis else "·" if hasattr(part, "shape") else str(part)
 
 
 def _matrix(formula: Formula, index: Index) -> Mark:
