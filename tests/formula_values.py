@@ -114,7 +114,7 @@ def check_derivatives(reading, formulas, written):
         if node.kind != "op" or reading.output(end).gradient is None:
             continue
         found = reading.derivatives(formulas, node, end[1])
-        wanted = contributions(reading.graph, end, written)
+        wanted = contributions(reading.graph, reading.edges, end, written)
         assert found.keys() == wanted.keys()
         for start, derivative in found.items():
             if is_whole(derivative.gradient):

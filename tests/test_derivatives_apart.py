@@ -61,7 +61,7 @@ def test_nothing_is_said_to_vanish_or_to_be_0_that_does_not(loss):
         node = reading.graph.nodes[place[0]]
         if node.kind != "op" or reading.output(place).gradient is None:
             continue
-        added = contributions(reading.graph, place, reading.lecture)
+        added = contributions(reading.graph, reading.edges, place, reading.lecture)
         found = reading.derivatives(reading.of_symbols, node, place[1])
         for start, derivative in found.items():
             if derivative.vanishes or said(derivative.gradient) == "0":

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from random_graphs import losses
 
 import tinygrad_bn as tg
-from tinygrad_bn import Scalar, diagram
+from tinygrad_bn import Scalar, diagram, nn
+from tinygrad_bn.diagram import draw, paths
 from tinygrad_bn.diagram.batch_norm import worked_example
-from tinygrad_bn.diagram.paths import contributions
+from tinygrad_bn.diagram.paths import contributions, edges_into
 from tinygrad_bn.diagram.record import record
 from tinygrad_bn.diagram.symbols import symbols_of
 
@@ -35,7 +36,7 @@ def check_sums(loss):
     _, written = symbols_of(graph, "ioffe")
     reached: dict = {}
     for end in written:
-        for start, share in contributions(graph, end, written).items():
+        for start, share in contributions(graph, edges_into(graph), end, written).items():
             reached.setdefault(start, []).append(share)
     for number, index in written:
         (output,) = [o for o in graph.nodes[number].outputs if o.index == index]
@@ -79,7 +80,7 @@ def test_the_path_from_the_variance_to_the_mean_adds_nothing_on_paper():
     graph = record(worked_example("composed"))
     names, written = symbols_of(graph, "ioffe")
     place = {name: place for place, name in names.items()}
-    added = contributions(graph, place["σ²_B"], written)[place["μ_B"]]
+    added = contributions(graph, edges_into(graph), place["σ²_B"], written)[place["μ_B"]]
     assert np.abs(added).max() <= 5e-16
 
 
@@ -207,3 +208,37 @@ def test_a_freed_graph_has_no_paths():
     loss.backward()
     with pytest.raises(ValueError, match="loss: no gradients: sum: backward ran through"):
         diagram.paths(loss, to=x)
+
+
+# --- Hooks ----------------------------------------------------------------------------------------
+
+
+def test_paths_add_up_where_hooks_change_gradients():
+    """A place with a hook is one of those at which paths begin, named or not."""
+    with tg.tracing():
+        x = leaf(np.array([1.0, 2.0]))
+        h = x * 3.0
+        h.register_hook(lambda g: g * 10.0)
+        loss = (h * h).sum() + (x * x).sum()
+    assert list(paths(loss, to=x)) == ["u", "ℓ"]
+    np.testing.assert_allclose(sum(paths(loss, to=x).values()), host(tg.grad(loss, x)[0]))
+
+
+@pytest.mark.parametrize("change", [None, 10.0])
+@pytest.mark.parametrize("view", ["symbols", "ops", "scalars", "butterfly", "collapsed"])
+def test_backward_hooks_of_modules_are_called_in_the_pass_alone(view, change):
+    seen = []
+
+    def hook(module, grad_input, grad_output):
+        seen.append(module)
+        return None if change is None else tuple(g * change for g in grad_input)
+
+    layer = nn.Linear(2, 2)
+    layer.register_full_backward_hook(hook)
+    with tg.tracing():
+        x = tg.named("x", leaf(np.ones((1, 2), np.float32)))
+        loss = layer(x * 2.0).sum()
+    draw(loss, view)
+    assert len(seen) == (2 if view == "butterfly" else 1)  # which runs a pass of its own
+    found = paths(loss, to=x)
+    np.testing.assert_allclose(sum(found.values()), host(tg.grad(loss, x, retain_graph=True)[0]))

@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..backend import to_device
-from ..engine import fit
 from ..graph import Tensor
-from ..recording import guarded_by, no_grad
 from ..scalar import Scalar
-from .record import Edge, Graph, Node, record
+from .record import Edge, Graph, Node, record, run_rule
 from .symbols import Place, symbols_of
 
 
@@ -58,42 +56,40 @@ def propagate(
     return dict(sorted(found.items()))
 
 
-def contributions(graph: Graph, end: Place, stops: Set[Place]) -> dict[Place, Any]:
+def contributions(
+    graph: Graph, edges: Mapping[int, list[Edge]], end: Place, stops: Set[Place]
+) -> dict[Place, Any]:
     """What the gradient at `end` adds to the places that it was computed from, up to `stops` and
     the leaves: arrays on the host, or floats. Empty at a leaf, and where there is no gradient.
+    `edges`: those that end at each node.
     """
-    edges, last = edges_into(graph), graph.nodes[end[0]]
-    gradient = next(output.gradient for output in last.outputs if output.index == end[1])
-    if gradient is None or last.kind != "op":
+    last = graph.nodes[end[0]]
+    gradients = {output.index: output.gradient for output in last.outputs}
+    if gradients[end[1]] is None or last.kind != "op":
         return {}
-    if not isinstance(last.origin, Scalar):
-        gradient = to_device(gradient, graph.device)
+    is_alone = sum(gradient is not None for gradient in gradients.values()) == 1
 
     def hand_on(node: Node, arriving: dict[int, Any]) -> Iterator[tuple[Place, Any]]:
-        if isinstance(node.origin, Scalar):
-            for edge in edges[node.id]:
-                yield (edge.start, edge.output), arriving[0] * edge.local
-            return
-        recorded = node.origin
-        needs = [parent is not None for parent in recorded.parents]
-        g = [arriving.get(i) for i in range(recorded.many)] if recorded.many else arriving[0]
-        with no_grad(), guarded_by(None), np.errstate(all="ignore"):
-            answers = recorded.op.gradients(recorded, g, needs, create_graph=False)
+        recorded, shares = node.origin, None
+        if node is last and is_alone:  # as it was in the backward pass itself, hooks and all
+            shares = {edge.argument: edge.contribution for edge in edges[node.id]}
+        elif isinstance(recorded, Scalar):
+            shares = {edge.argument: arriving[0] * edge.local for edge in edges[node.id]}
+        else:
+            needs = [parent is not None for parent in recorded.parents]
+            g = {index: to_device(one, graph.device) for index, one in arriving.items()}
+            g = [g.get(i) for i in range(recorded.many)] if recorded.many else g[0]
+            found = run_rule(recorded, g, needs)
+            shares = {k: to_device(share, "cpu") for k, share in found.items()}
         for edge in edges[node.id]:
-            share = answers[edge.argument]
-            if needs[edge.argument] and share is not None:
-                share = share.data if isinstance(share, Tensor) else share
-                like = g if recorded.likes is None else recorded.likes[edge.argument]
-                yield (edge.start, edge.output), fit(share, like, recorded, edge.argument)
+            if shares.get(edge.argument) is not None:
+                yield (edge.start, edge.output), shares[edge.argument]
 
     def stopping(place: Place) -> bool:
         return place in stops or graph.nodes[place[0]].kind != "op"
 
-    found = propagate(graph, end[0], {end[1]: gradient}, hand_on, stopping, lambda a, b: a + b)
-    return {
-        place: to_device(share, "cpu") if hasattr(share, "shape") else share
-        for place, share in found.items()
-    }
+    first = {end[1]: gradients[end[1]]}
+    return propagate(graph, end[0], first, hand_on, stopping, lambda a, b: a + b)
 
 
 def paths(loss: Tensor | Scalar, to: Tensor | Scalar) -> dict[str, np.ndarray | float]:
@@ -127,9 +123,9 @@ def paths(loss: Tensor | Scalar, to: Tensor | Scalar) -> dict[str, np.ndarray | 
     if end.gradient is None:
         raise ValueError(f"loss: {'; '.join(graph.notes)}")
     names, lecture = symbols_of(graph, "ioffe")
-    found = {}
+    found, edges = {}, edges_into(graph)
     for start in sorted(lecture - {place}):
-        added = contributions(graph, start, lecture | {place})
+        added = contributions(graph, edges, start, lecture | {place})
         if place in added:
             found[names[start]] = added[place]
     return found

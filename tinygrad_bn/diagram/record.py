@@ -17,8 +17,9 @@ from .. import graph as engine_graph
 from ..backend import to_device
 from ..engine import fit, grad, listed, parents, toposort
 from ..graph import Leaf, Tensor, at_place, describe
-from ..recording import guarded_by, written_since
+from ..recording import guarded_by, no_grad, written_since
 from ..scalar import Scalar
+from ..transforms import passing
 
 UNTRACED = "values were not kept: record inside tracing()"
 VARIANCE = "σ²_B"  # as `norm.composed` names it
@@ -249,12 +250,32 @@ class _Ledger:
     def gradients(self, node, g, needs, create_graph):
         with guarded_by(None):
             found = node.op.gradients(node, g, needs, create_graph)
-        for k, (gradient, need) in enumerate(zip(found, needs)):
-            if gradient is not None and need:
-                gradient = gradient.data if isinstance(gradient, Tensor) else gradient
-                like = g if node.likes is None else node.likes[k]
-                self.shares[id(node), k] = fit(gradient, like, node, k)
+        for k, share in _fitted(node, g, needs, found).items():
+            self.shares[id(node), k] = share
         return found
+
+
+def run_rule(node: engine_graph.Node, g: Any, needs: Sequence[bool]) -> dict[int, Any]:
+    """What the gradient rule of a recorded node makes of `g`, for another look: the gradients of
+    the arguments that need one, by their numbers. The backward hooks of a module are not called.
+    """
+    if node.op is passing:
+        found = g
+    else:
+        with no_grad(), guarded_by(None), np.errstate(all="ignore"):
+            found = node.op.gradients(node, g, needs, create_graph=False)
+    return _fitted(node, g, needs, found)
+
+
+def _fitted(node: engine_graph.Node, g: Any, needs: Sequence[bool], found: Sequence) -> dict:
+    """What a rule returned, as arrays, each summed to the shape of its argument."""
+    fitted = {}
+    with no_grad():
+        for k, (share, need) in enumerate(zip(found, needs)):
+            if share is not None and need:
+                share = share.data if isinstance(share, Tensor) else share
+                fitted[k] = fit(share, g if node.likes is None else node.likes[k], node, k)
+    return fitted
 
 
 def _gradients(output: Tensor, order: list, places: dict) -> tuple[dict, dict]:

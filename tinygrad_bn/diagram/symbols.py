@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
+from ..transforms import passing
 from .record import Graph, Node, Output
 from .text import clean
 
@@ -32,8 +33,8 @@ SYMBOL = re.compile(
 
 
 def symbols_of(graph: Graph, notation: str) -> tuple[dict[Place, str], set[Place]]:
-    """The symbol of every place, and the places that are the lecture's: the leaves, the outputs and
-    what was named, as far as the notation knows it.
+    """The symbol of every place, and the places that are the lecture's: the leaves, the outputs,
+    what was named, as far as the notation knows it, and where a hook may change the gradient.
 
     No two places have the same symbol, but for numbers of one name and value. A name that comes
     again is numbered; what has no name gets a letter that tells what made it. An unknown notation
@@ -48,6 +49,7 @@ def symbols_of(graph: Graph, notation: str) -> tuple[dict[Place, str], set[Place
     for edge in graph.edges:
         arguments[edge.end].append((edge.start, edge.output))
     used = {edge.start for edge in graph.edges}
+    changed = _changed_by_hooks(graph, outputs)
     unique = _Unique()
     names: dict[Place, str | None] = dict.fromkeys(outputs)  # in the order of computation
     lecture = set()
@@ -64,7 +66,8 @@ def symbols_of(graph: Graph, notation: str) -> tuple[dict[Place, str], set[Place
         node = graph.nodes[place[0]]
         name = given(node, output)
         symbol = None if name is None else renamed.get(name, name)
-        if symbol is not None or node.kind == "leaf" or node.id not in used:
+        is_end = node.kind == "leaf" or node.id not in used
+        if symbol is not None or is_end or place in changed:
             lecture.add(place)
         if name is not None:
             is_number = node.kind == "constant" and output.dtype is None
@@ -78,6 +81,21 @@ def symbols_of(graph: Graph, notation: str) -> tuple[dict[Place, str], set[Place
             label = "²" if is_squared else node.label
             names[place] = unique.letter(_LETTERS.get(label, _OTHER[node.kind]))
     return names, lecture
+
+
+def _changed_by_hooks(graph: Graph, outputs: dict[Place, Output]) -> set[Place]:
+    """The places of Tensors with a hook, and those where the hook of a module changed what came."""
+    found = {
+        place
+        for place in outputs
+        if (getattr(graph.nodes[place[0]].origin, "hooks", None) or {}).get(place[1])
+    }
+    for edge in graph.edges:
+        if getattr(graph.nodes[edge.end].origin, "op", None) is passing:
+            came = outputs.get((edge.end, edge.argument))
+            if came is not None and not np.array_equal(came.gradient, edge.contribution):
+                found.add((edge.end, edge.argument))
+    return found
 
 
 class _Unique:

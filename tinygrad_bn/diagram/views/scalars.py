@@ -11,12 +11,9 @@ import numpy as np
 
 from ... import graph as engine_graph
 from ...backend import array_module, is_array, to_device
-from ...engine import fit
-from ...graph import Tensor
-from ...recording import guarded_by, no_grad
 from ...scalar import Scalar
 from ..reading import Reading, is_plain_number, tooltip
-from ..record import Graph
+from ..record import Graph, run_rule
 from ..sketch import Box, Column, Frame, Row, Sketch, Text, Wire, characters, joined, plain
 from ..symbols import Place
 from ..text import clean
@@ -110,7 +107,7 @@ def _slopes_of_tensors(reading: Reading, shapes: Shapes) -> Slopes:
                 for g in (one, nan)
             )
             for edge in reading.edges[node]:
-                if dependences[edge.argument] is not None:
+                if edge.argument in dependences:
                     for j in np.flatnonzero(np.isnan(dependences[edge.argument])).tolist():
                         ends = (edge.start, edge.output, j), (node, index, i)
                         slopes[ends] += derivatives[edge.argument].flat[j]
@@ -140,18 +137,11 @@ def _finite(array: Any) -> Any:
     return array_module((array,)).nan_to_num(array, nan=1.0, posinf=1.0, neginf=1.0)
 
 
-def _answers(node: engine_graph.Node, needs: list[bool], index: int, g: Any) -> list:
-    """What backward hands on to each argument if `g` arrives at output number `index`."""
+def _answers(node: engine_graph.Node, needs: list[bool], index: int, g: Any) -> dict:
+    """What backward hands on to the arguments if `g` arrives at output number `index`."""
     arriving = [g if i == index else None for i in range(node.many)] if node.many else g
-    with no_grad(), guarded_by(None), np.errstate(all="ignore"):
-        answers = node.op.gradients(node, arriving, needs, create_graph=False)
-        found: list = [None] * len(needs)
-        for k, answer in enumerate(answers):
-            if needs[k] and answer is not None:
-                answer = answer.data if isinstance(answer, Tensor) else answer
-                like = g if node.likes is None else node.likes[k]
-                found[k] = to_device(fit(answer, like, node, k), "cpu")
-    return found
+    found = run_rule(node, arriving, needs)
+    return {k: to_device(answer, "cpu") for k, answer in found.items()}
 
 
 # --- Lanes ----------------------------------------------------------------------------------------

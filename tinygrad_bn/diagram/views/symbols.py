@@ -28,7 +28,7 @@ def symbols(reading: Reading) -> Sketch:
         node = graph.nodes[end[0]]
         if node.kind != "op":
             continue
-        added = contributions(graph, end, reading.lecture) if reading.loss else {}
+        added = contributions(graph, reading.edges, end, reading.lecture) if reading.loss else {}
         for start, derivative in reading.derivatives(formulas, node, end[1]).items():
             if start in added:
                 shares[start].append((end, added[start], derivative.vanishes))
