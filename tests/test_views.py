@@ -104,6 +104,21 @@ def test_what_is_0_on_paper_and_not_in_floating_point_is_said_to_be(tmp_path):
     assert 0 < size < 1e-15
 
 
+def test_what_is_freed_or_untraced_keeps_its_arrows():
+    def arrows(loss):
+        wires = draw(loss, "symbols").sketch.wires
+        return [(wire.start, wire.end, characters(wire.label)) for wire in wires]
+
+    loss = worked_example("composed")
+    ends = [arrow[:2] for arrow in arrows(loss)]
+    loss.backward()
+    assert [arrow[:2] for arrow in arrows(loss)] == ends
+    assert ("n1_0", "n5_0", "∂x̂/∂μ_B") not in arrows(loss)
+    assert {label for *_, label in arrows(loss)} >= {"∂μ_B/∂x", "∂x̂/∂σ²_B", "∂ℓ/∂y"}
+    x = leaf(np.array([1.0, 2.0]))
+    assert arrows((x * x).sum()) == [("n0_0", "n2_0", "∂ℓ/∂x")]
+
+
 # --- Every op -------------------------------------------------------------------------------------
 
 OPS = {

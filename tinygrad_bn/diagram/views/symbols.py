@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from ..derivatives import Derivative
-from ..paths import contributions
+from ..paths import contributions, propagate
 from ..reading import Reading, shape_of, tooltip
+from ..record import Node
 from ..sketch import Box, Column, Row, Sketch, Text, Wire, characters, joined, plain
 from ..symbols import Place
 from ..text import number, summary
@@ -29,10 +30,13 @@ def symbols(reading: Reading) -> Sketch:
         if node.kind != "op":
             continue
         added = contributions(graph, reading.edges, end, reading.lecture) if reading.loss else {}
-        for start, derivative in reading.derivatives(formulas, node, end[1]).items():
+        derivatives = reading.derivatives(formulas, node, end[1])
+        for start in derivatives or _starts(reading, end):
+            derivative = derivatives.get(start)
+            vanishes = derivative is not None and derivative.vanishes
             if start in added:
-                shares[start].append((end, added[start], derivative.vanishes))
-            nothing = derivative.vanishes or (start in added and not np.any(added[start]))
+                shares[start].append((end, added[start], vanishes))
+            nothing = vanishes or (start in added and not np.any(added[start]))
             label = _label(reading, start, end, derivative)
             role = "zero" if nothing else "forward"
             wires.append(Wire(f"e{len(wires)}", _id(start), _id(end), role, label))
@@ -54,9 +58,24 @@ def _id(place: Place) -> str:
     return f"n{place[0]}_{place[1]}"
 
 
-def _label(reading: Reading, start: Place, end: Place, derivative: Derivative) -> Text:
+def _starts(reading: Reading, end: Place) -> list[Place]:
+    """The boxes that a place was computed from, where its gradient rule cannot be read: the graph
+    was not traced, or is freed."""
+    nodes = reading.graph.nodes
+
+    def stops(place: Place) -> bool:
+        return place in reading.lecture or nodes[place[0]].kind != "op"
+
+    def hand_on(node: Node, _: Any) -> list[tuple[Place, None]]:
+        return [((edge.start, edge.output), None) for edge in reading.edges[node.id]]
+
+    found = propagate(reading.graph, end[0], {end[1]: None}, hand_on, stops, lambda a, _: a)
+    return [place for place in found if nodes[place[0]].kind != "constant"]
+
+
+def _label(reading: Reading, start: Place, end: Place, derivative: Derivative | None) -> Text:
     """The local derivative, if it is a factor that fits; else ∂end/∂start."""
-    if derivative.factor is not None:
+    if derivative is not None and derivative.factor is not None:
         text = as_text(reading.marks_of(derivative.factor, start, end))
         text = joined(text, " = 0") if derivative.vanishes else text
         if len(characters(text)) <= _LONGEST:
