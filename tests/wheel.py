@@ -53,7 +53,7 @@ def main() -> None:
         }, installed  # fmt: skip
         files = run(python, "-c", LIST_FILES, cwd=folder)
         assert "py.typed" in files, "not in the wheel"
-        assert "diagram/static/page.css" in files, "not in the wheel"
+        assert "diagram/pages/static/page.css" in files, "not in the wheel"
         print(run(python, "-W", "error", "-c", TRAIN, cwd=folder), end="")
 
 

@@ -16,21 +16,21 @@ from typing import Any
 
 from ..graph import Tensor
 from ..scalar import Scalar
-from .comparison import comparison
-from .dot import dot_text
+from .drawing.dot import dot_text
+from .drawing.files import write_whole
+from .drawing.paint import paint
+from .drawing.shapes import Picture
+from .drawing.sketch import Sketch
+from .drawing.style import PALETTES, THEMES, picture_css
+from .drawing.svg import svg_text
 from .explain import explain
-from .layout import write_whole
-from .paint import paint
-from .paths import paths
+from .pages.comparison import comparison
+from .pages.stepper import stepper
 from .reading import Reading
-from .record import Graph, record
-from .shapes import Picture
-from .sketch import Sketch
-from .stepper import stepper
-from .style import PALETTES, THEMES, picture_css
-from .svg import svg_text
-from .symbols import NOTATIONS
-from .text import listing
+from .recorded.listing import listing
+from .recorded.paths import paths
+from .recorded.record import Graph, record
+from .recorded.symbols import NOTATIONS
 from .views.butterfly import butterfly
 from .views.collapsed import collapsed
 from .views.fused import fused
@@ -113,13 +113,13 @@ class Diagram:
         return paint(self.sketch)
 
     def _page(self) -> str:
-        from .page import picture_page
+        from .pages.page import picture_page
 
         return picture_page(self)
 
     def _raster(self, file_format: str) -> bytes:
         try:
-            from .raster import raster
+            from .drawing.raster import raster
         except ImportError:
             raise RuntimeError(
                 f'a .{file_format} needs matplotlib: pip install "tinygrad_bn[viz]" '

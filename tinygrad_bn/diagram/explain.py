@@ -12,17 +12,17 @@ import numpy as np
 
 from ..graph import Tensor
 from ..scalar import Scalar
-from .derivatives import Derivative
-from .formula import ONE, ZERO, Apply, Sigma, minus, plus, times
-from .indices import Index, inside_sigma
-from .latex import as_latex, latex_text
+from .drawing.sketch import Text
+from .drawing.text import LISTED, summary
+from .formulas.derivatives import Derivative
+from .formulas.formula import ONE, ZERO, Apply, Sigma, minus, plus, times
+from .formulas.indices import Index, inside_sigma
+from .formulas.latex import as_latex, latex_text
+from .formulas.typeset import Mark, as_factor, as_text, indexed, marks, symbol_marks
 from .reading import Reading
-from .record import UNTRACED, Node, record
-from .sketch import Text
+from .recorded.record import UNTRACED, Node, record
+from .recorded.symbols import Place
 from .steps import Share, Step, backward_steps
-from .symbols import Place
-from .text import LISTED, summary
-from .typeset import Mark, as_factor, as_text, indexed, marks, symbol_marks
 
 _WIDTH = 100  # of a line in a terminal, where formulas and numbers allow
 

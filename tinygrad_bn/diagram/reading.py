@@ -2,15 +2,15 @@
 
 from functools import cached_property
 
-from .derivatives import Derivative, Formulas
-from .formula import Formula, Gradient, Symbol
-from .paths import edges_into
-from .record import Graph, Node, Output
-from .sketch import Row, Text, plain
-from .symbols import NOTATIONS, Place, symbols_of
-from .symbols import is_plain_number as is_plain_number
-from .text import clean
-from .typeset import Mark, as_text, indexed, marks, symbol_marks
+from .drawing.sketch import Row, Text, plain
+from .drawing.text import clean
+from .formulas.derivatives import Derivative, Formulas
+from .formulas.formula import Formula, Gradient, Symbol
+from .formulas.typeset import Mark, as_text, indexed, marks, symbol_marks
+from .recorded.paths import edges_into
+from .recorded.record import Graph, Node, Output
+from .recorded.symbols import NOTATIONS, Place, symbols_of
+from .recorded.symbols import is_plain_number as is_plain_number
 
 
 class Reading:

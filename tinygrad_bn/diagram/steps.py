@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .derivatives import Derivative
+from .formulas.derivatives import Derivative
 from .reading import Reading
-from .record import Node
-from .symbols import Place
+from .recorded.record import Node
+from .recorded.symbols import Place
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,13 +12,24 @@ from ...engine import grad
 from ...graph import at_place
 from ...recording import guarded_by, tracing
 from ...scalar import Scalar
-from ..derivatives import Formulas
+from ..drawing.sketch import (
+    Box,
+    Column,
+    Frame,
+    Row,
+    Sketch,
+    Text,
+    Wire,
+    characters,
+    plain,
+    separated,
+)
+from ..drawing.text import clean
+from ..formulas.derivatives import Formulas
+from ..formulas.typeset import as_text, indexed, marks
 from ..reading import Reading, is_plain_number, shape_of
-from ..record import UNTRACED, Graph, Node, tensor_graph
-from ..sketch import Box, Column, Frame, Row, Sketch, Text, Wire, characters, plain, separated
-from ..symbols import Place, symbols_of
-from ..text import clean
-from ..typeset import as_text, indexed, marks
+from ..recorded.record import UNTRACED, Graph, Node, tensor_graph
+from ..recorded.symbols import Place, symbols_of
 from .ops import ops
 
 _LONGEST = 64  # characters of a formula in a box

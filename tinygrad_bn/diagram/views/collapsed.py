@@ -3,12 +3,12 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ...engine import toposort
-from ..grouping import Group, Owners, Path, Repeat, class_of, grouped, groups_of, parameters_of
+from ..drawing.sketch import Box, Column, Frame, Row, Sketch, Wire, joined, plain
+from ..drawing.text import clean, summary
 from ..reading import Reading, shape_of, tooltip
-from ..record import Graph, Node
-from ..sketch import Box, Column, Frame, Row, Sketch, Wire, joined, plain
-from ..symbols import Place
-from ..text import clean, summary
+from ..recorded.record import Graph, Node
+from ..recorded.symbols import Place
+from .grouping import Group, Owners, Path, Repeat, class_of, grouped, groups_of, parameters_of
 
 _LISTED = 4  # outputs, or ops, of a box that it shows
 _EQUAL = "×: a block that comes so often in a row, with the numbers of the first … of the last"

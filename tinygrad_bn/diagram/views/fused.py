@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from ..formula import symbols
+from ..drawing.sketch import Box, Column, Frame, Row, Sketch, Table, Text, joined, plain, separated
+from ..drawing.text import clean
+from ..formulas.formula import symbols
+from ..formulas.typeset import as_text, symbol_marks
 from ..reading import Reading
-from ..sketch import Box, Column, Frame, Row, Sketch, Table, Text, joined, plain, separated
-from ..symbols import Place
-from ..text import clean
-from ..twins import Cost, Norm, Twins, bound, compared, cost, difference, leading_to, saved, twins
-from ..typeset import as_text, symbol_marks
+from ..recorded.symbols import Place
 from .ops import ops
+from .twins import Cost, Norm, Twins, bound, compared, cost, difference, leading_to, saved, twins
 
 _LISTED = 6  # names that fit in a table
 

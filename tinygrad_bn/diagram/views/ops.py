@@ -2,10 +2,10 @@
 
 from collections import Counter, defaultdict
 
+from ..drawing.sketch import Box, Column, Frame, Row, Sketch, Text, Wire, plain
+from ..drawing.text import clean, summary
 from ..reading import Reading, is_plain_number, shape_of, tooltip
-from ..record import Edge, Graph, Node
-from ..sketch import Box, Column, Frame, Row, Sketch, Text, Wire, plain
-from ..text import clean, summary
+from ..recorded.record import Edge, Graph, Node
 
 _LISTED = 4  # numbers that fit on a wire
 

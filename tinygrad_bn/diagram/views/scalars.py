@@ -12,11 +12,11 @@ import numpy as np
 from ... import graph as engine_graph
 from ...backend import array_module, is_array, to_device
 from ...scalar import Scalar
+from ..drawing.sketch import Box, Column, Frame, Row, Sketch, Text, Wire, characters, joined, plain
+from ..drawing.text import clean
 from ..reading import Reading, is_plain_number, tooltip
-from ..record import Graph, run_rule
-from ..sketch import Box, Column, Frame, Row, Sketch, Text, Wire, characters, joined, plain
-from ..symbols import Place
-from ..text import clean
+from ..recorded.record import Graph, run_rule
+from ..recorded.symbols import Place
 
 _LARGEST = 200  # numbers; nobody can read a picture of more
 _SUBSCRIPT = re.compile(r"_(?:([0-9]{1,9})|\{([0-9]{1,9})\})$")

@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from ..derivatives import Derivative
-from ..paths import contributions, propagate
+from ..drawing.sketch import Box, Column, Row, Sketch, Text, Wire, characters, joined, plain
+from ..drawing.text import number, summary
+from ..formulas.derivatives import Derivative
+from ..formulas.typeset import as_text
 from ..reading import Reading, shape_of, tooltip
-from ..record import Node
-from ..sketch import Box, Column, Row, Sketch, Text, Wire, characters, joined, plain
-from ..symbols import Place
-from ..text import number, summary
-from ..typeset import as_text
+from ..recorded.paths import contributions, propagate
+from ..recorded.record import Node
+from ..recorded.symbols import Place
 
 _LONGEST = 34  # characters of a formula on a wire
 

@@ -1,0 +1,69 @@
+"""Names and numbers as text.
+
+Names are data: whatever a user calls a Tensor is shown as text and never read as markup.
+"""
+
+import unicodedata
+from typing import Any
+
+import numpy as np
+
+LISTED = 8  # elements of an array that are shown one by one
+_NAME_LENGTH = 40
+_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, line separators
+# Characters that turn the direction of the text after them, beyond the end of the name.
+_TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
+def clean(name: str) -> str:
+    """A name as at most 40 characters that are fit for a line of text and for XML.
+
+    >>> clean("a\\x00\\nb")
+    'ab'
+    """
+    kept = printable(name)
+    return kept if len(kept) <= _NAME_LENGTH else kept[: _NAME_LENGTH - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """A text without the characters that are not fit for a line of text and for XML."""
+    return "".join([c for c in text if _is_text(c)])
+
+
+def _is_text(character: str) -> bool:
+    return (
+        unicodedata.category(character) not in _CONTROLS
+        and unicodedata.bidirectional(character) not in _TURNING
+        and ord(character) & 0xFFFE != 0xFFFE  # no characters, and forbidden in XML
+    )
+
+
+def number(value: Any) -> str:
+    """A number with four significant digits.
+
+    >>> number(-0.8), number(1234.56), number(-0.0)
+    ('−0.8', '1235', '0')
+    """
+    return f"{value + 0:.4g}".replace("-", "−")
+
+
+def summary(value: Any) -> str:
+    """Up to 8 elements one by one, more as their mean ± standard deviation.
+
+    >>> summary(np.array([[0.5], [3.5]])), summary(np.arange(100.0))
+    ('0.5, 3.5', 'mean 49.5 ± 28.87')
+    >>> summary(np.array([0.1, 0.2, -0.3] * 3))
+    'mean ≈ 0 ± 0.216'
+    """
+    array = np.asarray(value)
+    if array.size == 0:
+        return "empty"
+    if array.size <= LISTED:
+        return ", ".join(map(number, array.ravel().tolist()))
+    with np.errstate(all="ignore"):  # inf and NaN are shown, they are no reason to warn
+        wide = array.astype(np.float64)
+        mean, deviation = wide.mean(), wide.std()
+        exact = array.dtype.kind != "f"
+        noise = 0 if exact else np.abs(wide).max() * np.finfo(array.dtype).eps
+    rounded = "≈ 0" if 0 < abs(mean) < noise else number(mean)  # the digits would be rounding
+    return f"mean {rounded} ± {number(deviation)}"

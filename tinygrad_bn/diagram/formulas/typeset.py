@@ -1,0 +1,297 @@
+"""Formulas as Text for pictures and as MathML for pages; `latex.py` has LaTeX.
+
+A formula is first laid out as a tree of marks (fractions, powers, roots, …); then there is one
+short printer for each of the three. Names are data: one that looks like a symbol (`symbols.SYMBOL`)
+is set as one, all others as they are.
+"""
+
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+from html import escape
+from typing import Any
+
+from ..drawing.sketch import Text, characters, joined, plain
+from ..drawing.text import clean, number
+from ..recorded.symbols import SYMBOL
+from .computed import Call
+from .formula import Apply, Formula, Gradient, Product, Reshaped, Sigma, Sum, Symbol
+from .indices import NO_INDEX, Index, index_of, inside_reshaped, inside_sigma
+from .indices import indexed as indexed
+
+# A tree of marks: ("symbol", base, raised, below, above); ("name" | "number" | "text", characters);
+# ("row" | "call" | "terms", *marks); ("fraction", above, below); ("power", base, exponent);
+# ("sigma", mark, index below); ("root" | "paren", mark).
+Mark = tuple
+
+
+# --- The marks of a formula -----------------------------------------------------------------------
+
+
+def symbol_marks(name: str, index: str = "") -> Mark:
+    """A name as a symbol if it looks like one; with `index`, that entry of it.
+
+    >>> symbol_marks("σ²_B", "i"), symbol_marks("my_weight")
+    (('symbol', 'σ', '²', 'B,i', ''), ('name', 'my_weight'))
+    """
+    match = SYMBOL.fullmatch(clean(name))
+    if match is None:
+        literal = ("name", clean(name))
+        return ("row", literal, ("symbol", "", "", index, "")) if index else literal
+    base, raised, below, above = (group or "" for group in match.groups())
+    below = below.strip("{}") + ("," if below and index else "") + index
+    return "symbol", base, raised, below, above.strip("{}")
+
+
+def marks(formula: Formula, index: Index = NO_INDEX) -> Mark:
+    """The tree of marks of a formula; symbols get the letters of the axes along which they vary."""
+    if isinstance(formula, Symbol):
+        return symbol_marks(formula.name, index_of(formula.shape, index))
+    if isinstance(formula, Gradient):
+        by = symbol_marks(formula.by, index_of(formula.shape, index))
+        partial = ("text", "∂")
+        return "fraction", ("row", partial, symbol_marks(formula.of)), ("row", partial, by)
+    if isinstance(formula, Sigma):
+        inside, letters = inside_sigma(formula, index)
+        return "sigma", _factor(formula.body, inside), letters
+    if isinstance(formula, Reshaped):
+        return marks(formula.body, inside_reshaped(formula, index))
+    if isinstance(formula, Apply):
+        return _call(formula, index)
+    if isinstance(formula, Sum):
+        return "terms", *[marks(term, index) for term in formula.terms]
+    return _product(formula, index)
+
+
+def as_factor(formula: Formula, index: Index) -> Mark:
+    """A formula as the right side of a product: in parentheses if it is a sum or negative."""
+    inside = _factor(formula, index)
+    return ("paren", inside) if inside[0] == "row" and inside[1] == ("text", "−") else inside
+
+
+def _factor(formula: Formula, index: Index) -> Mark:
+    """A formula as part of a product: a sum stands in parentheses."""
+    inside = marks(formula, index)
+    return ("paren", inside) if inside[0] == "terms" else inside
+
+
+def _call(formula: Apply, index: Index) -> Mark:
+    if formula.name == "@":
+        left, right = (_matrix(argument, index) for argument in formula.arguments)
+        return "row", left, ("text", " @ "), right
+    if formula.name == "ᵀ":
+        return "power", _base(formula.arguments[0], index), ("text", "T")
+    own = formula.how.name if isinstance(formula.how, Call) else formula.name
+    if own == "pow" and len(formula.arguments) == 2:
+        return "power", _base(formula.arguments[0], index), marks(formula.arguments[1], index)
+    if own == "getitem":
+        place = ", ".join(map(_place_said, _tuple(formula.how.options["index"])))
+        return "call", _base(formula.arguments[0], index), ("text", f"[{place}]")
+    inside = []
+    for argument in formula.arguments:
+        inside += [("text", ", "), marks(argument, index)]
+    name = ("name", clean(formula.name))
+    if not inside:
+        return name
+    several = isinstance(formula.how, Call) and formula.how.op.keeps_outputs
+    which = (("text", f"[{formula.how.output}]"),) if several else ()
+    return "call", name, ("paren", ("row", *inside[1:])), *which
+
+
+def _tuple(index: Any) -> tuple:
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _place_said(part: Any) -> str:
+    """A part of an index x[…], as in Python; an array of places is a dot."""
+    if isinstance(part, slice):
+        bounds = [
+            "" if bound is None else str(bound) for bound in (part.start, part.stop, part.step)
+        ]
+        return ":".join(bounds if bounds[2] else bounds[:2])
+    return "…" if part is Ellipsis else "·" if hasattr(part, "shape") else str(part)
+
+
+def _matrix(formula: Formula, index: Index) -> Mark:
+    """A factor of @: what is multiplied entry by entry stands in parentheses."""
+    inside, core = _factor(formula, index), _unmoved(formula)
+    is_product = isinstance(core, Product) and (len(core.factors) > 1 or core.coefficient < 0)
+    return ("paren", inside) if is_product else inside
+
+
+def _product(formula: Product, index: Index) -> Mark:
+    """A sign, a fraction or a row of factors, then gradients, then what is summed: −, 1/m, Σ x."""
+    over, under, last = [], [], []
+    for base, exponent in sorted(formula.factors, key=lambda factor: factor[1] < 0):
+        if exponent == 1 and isinstance(_unmoved(base), (Sigma, Gradient)):
+            last.append(marks(base, index))
+        elif exponent < 0 and (exponent == Fraction(-1, 2) or exponent == int(exponent)):
+            under.append(_power(base, -exponent, index))
+        else:
+            over.append(_power(base, exponent, index))
+    above, below = _ratio(abs(formula.coefficient), bool(under))
+    over = [("number", above)] * (above != "1") + over
+    under = [("number", below)] * (below != "1") + under
+    if not over and (under or not last):
+        over = [("number", "1")]
+    pieces = [("fraction", _times(over), _times(under))] if under else over
+    *others, final = sorted(last, key=lambda mark: mark[0] == "sigma") or [None]
+    last = [("paren", mark) if mark[0] == "sigma" else mark for mark in others] + [final]
+    product = _times(pieces + [mark for mark in last if mark is not None])
+    return ("row", ("text", "−"), product) if formula.coefficient < 0 else product
+
+
+def _unmoved(formula: Formula) -> Formula:
+    return _unmoved(formula.body) if isinstance(formula, Reshaped) else formula
+
+
+def _ratio(size: Fraction | float, in_fraction: bool) -> tuple[str, str]:
+    """A number as what stands above and below a line: below 1, unless it belongs into a fraction
+    that is there, or as a decimal it would be rounded."""
+    if size == Fraction(1, 2):
+        return ("1", "2") if in_fraction else ("½", "1")
+    decimal = number(float(size))
+    if isinstance(size, float) or size.denominator > 9999 or Fraction(decimal) == size:
+        return decimal, "1"
+    return number(size.numerator), number(size.denominator)
+
+
+def _power(base: Formula, exponent: Any, index: Index) -> Mark:
+    if exponent == 1:
+        return _factor(base, index)
+    if exponent == Fraction(1, 2):
+        return "root", marks(base, index)
+    size = number(float(abs(exponent)))
+    if isinstance(exponent, Fraction) and exponent.denominator == 2:
+        size = f"{abs(exponent.numerator)}/2"
+    return "power", _base(base, index), ("text", f"−{size}" if exponent < 0 else size)
+
+
+def _base(formula: Formula, index: Index) -> Mark:
+    """A formula below an exponent: in parentheses, unless it is a letter, a number or a call."""
+    inside = _factor(formula, index)
+    is_simple = inside[0] in ("name", "call", "paren", "number")
+    is_letter = inside[0] == "symbol" and not (inside[2] + inside[4])
+    return inside if is_simple or is_letter else ("paren", inside)
+
+
+def _times(factors: list[Mark]) -> Mark:
+    """Factors side by side, with a dot where two would read as one."""
+    row = factors[:1]
+    for before, factor in itertools.pairwise(factors):
+        is_coefficient = before[0] == "number" and factor[0] not in ("number", "name")
+        if factor[0] == "sigma":
+            row.append(("text", " "))
+        elif not is_coefficient and not _is_closed(before) and not _is_closed(factor):
+            row.append(("text", "·"))
+        row.append(factor)
+    return row[0] if len(row) == 1 else ("row", *row)
+
+
+def _is_closed(mark: Mark) -> bool:
+    return mark[0] == "paren" or (mark[0] == "power" and mark[1][0] == "paren")
+
+
+# --- Two printers ---------------------------------------------------------------------------------
+
+
+def as_text(mark: Mark, tight: bool = False) -> Text:
+    """Marks on one line: 2(xᵢ−μ_B)/m. `tight`: no spaces around + and −, as inside parentheses."""
+    kind, *inside = mark
+    match kind:
+        case "symbol":
+            base, raised, below, above = inside
+            return tuple(
+                (run, at) for run, at in ((base + raised, 0), (below, -1), (above, 1)) if run
+            )
+        case "row" | "call":
+            return joined(*[as_text(part, True) for part in inside])
+        case "terms":
+            space = "" if tight else " "
+            return joined(
+                *[
+                    piece
+                    for sign, term in signed_terms(inside)
+                    for piece in (f"{space}{sign}{space}" if sign else "", as_text(term, True))
+                ]
+            )
+        case "fraction":
+            over, under = (as_text(part, True) for part in inside)
+            over = joined("(", over, ")") if inside[0][0] == "terms" else over
+            simple = inside[1][0] in ("symbol", "name", "number", "power", "root", "paren")
+            partial = inside[1][1] == ("text", "∂")
+            return joined(over, "/", under if simple or partial else joined("(", under, ")"))
+        case "power":
+            exponent = characters(as_text(inside[1], True))
+            return joined(as_text(inside[0], True), ((exponent, 1),))
+        case "root":
+            body = as_text(inside[0], True)
+            return joined(
+                "√", body if inside[0][0] in ("symbol", "name") else joined("(", body, ")")
+            )
+        case "paren":
+            return joined("(", as_text(inside[0], True), ")")
+        case "sigma":
+            body, letters = inside
+            below = ((letters, -1),) if letters not in ("", "i") else ()
+            return joined("Σ", below, " ", as_text(body, True))
+    return plain(*inside)
+
+
+def signed_terms(terms: Sequence[Mark]) -> list[tuple[str, Mark]]:
+    """Terms with the sign before each: none, +, or the − with which it begins."""
+    pairs = [("", terms[0])]
+    for term in terms[1:]:
+        negative = term[0] == "row" and term[1] == ("text", "−")
+        pairs.append(("−", ("row", *term[2:])) if negative else ("+", term))
+    return pairs
+
+
+def as_mathml(mark: Mark) -> str:
+    """Marks as MathML, to stand inside <math>. A root is √ and parentheses: <msqrt> loses its sign
+    in some fonts of Chromium."""
+    kind, *inside = mark
+    match kind:
+        case "symbol":
+            base, raised, below, above = inside
+            parts = [_mathml_letter(base)] + [
+                f"<mi>{escape(part)}</mi>" for part in (below, raised + above) if part
+            ]
+            tag = {1: "mrow", 2: "msub" if below else "msup", 3: "msubsup"}[len(parts)]
+            return f"<{tag}>{''.join(parts)}</{tag}>"
+        case "name":
+            return f"<mtext>{escape(inside[0])}</mtext>"
+        case "number":
+            return f"<mn>{escape(inside[0])}</mn>"
+        case "row" | "call":
+            return f"<mrow>{''.join(map(as_mathml, inside))}</mrow>"
+        case "terms":
+            pieces = [
+                (f"<mo>{sign}</mo>" if sign else "") + as_mathml(t)
+                for sign, t in signed_terms(inside)
+            ]
+            return f"<mrow>{''.join(pieces)}</mrow>"
+        case "fraction" | "power":
+            tag = "mfrac" if kind == "fraction" else "msup"
+            return f"<{tag}>{as_mathml(inside[0])}{as_mathml(inside[1])}</{tag}>"
+        case "root":
+            body = as_mathml(inside[0])
+            simple = inside[0][0] in ("symbol", "name", "number")
+            return f"<mrow><mo>√</mo>{body if simple else f'<mo>(</mo>{body}<mo>)</mo>'}</mrow>"
+        case "paren":
+            return f"<mrow><mo>(</mo>{as_mathml(inside[0])}<mo>)</mo></mrow>"
+        case "sigma":
+            body, letters = inside
+            sign = f"<munder><mo>∑</mo><mi>{letters}</mi></munder>" if letters else "<mo>∑</mo>"
+            return f"<mrow>{sign}{as_mathml(body)}</mrow>"
+    return f"<mo>{escape(inside[0])}</mo>"
+
+
+def _mathml_letter(base: str) -> str:
+    letter, accent = base[:1], base[1:]
+    if not accent:
+        return f"<mi>{escape(letter)}</mi>"
+    mark = {"\u0302": "^", "\u0303": "~", "\u0304": "¯", "\u0307": "˙"}.get(accent)
+    if mark is None:
+        return f"<mi>{escape(base)}</mi>"
+    return f'<mover accent="true"><mi>{escape(letter)}</mi><mo>{mark}</mo></mover>'

@@ -1,0 +1,1 @@
+"""HTML pages: the page of a picture, the stepper, fused against composed."""

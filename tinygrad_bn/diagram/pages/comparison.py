@@ -1,0 +1,92 @@
+"""The page that holds fused norms against composed ones: the picture, the facts and the times."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ...graph import Tensor
+from ..drawing.paint import paint
+from ..drawing.sketch import Table
+from ..drawing.style import page_css
+from ..drawing.svg import svg_text
+from ..drawing.text import number
+from ..reading import Reading
+from ..recorded.record import record
+from ..views.fused import facts, fused, several
+from ..views.twins import bound, cost, difference, twins
+from .page import Page, page, table_html, text_html
+
+_STYLES = """
+.beside{display:flex;flex-wrap:wrap;gap:0 2rem;align-items:flex-start;padding-top:.5rem}
+.beside>*{flex:1 1 24rem;min-width:0;max-width:44rem}
+.beside td{white-space:nowrap}
+"""
+
+
+def comparison(loss: Tensor, benchmark: dict | None = None) -> Page:
+    """A page about the fused norms of a graph that was recorded inside `tracing()`.
+
+    It shows the picture of `fused` and the table of `facts`; `benchmark`, what
+    benchmarks/fused_composed.py has written, adds the times and the memory. Errors are those of
+    `twins`; a ValueError for a benchmark of another form.
+    """
+    reading = Reading(record(loss), "ioffe")
+    sketch = fused(reading)
+    picture = tuple(box for box in sketch.boxes if not isinstance(box, Table))
+    rows = [[text_html(cell) for cell in row] for row in facts(reading)]
+    notes = ["What stands first was counted on the two graphs of the picture."]
+    if benchmark is not None:
+        try:
+            rows += [[text_html(cell) for cell in row] for row in _measured(benchmark)]
+            notes.append(_circumstances(benchmark))
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"benchmark: got one without {error}, wants what benchmarks/fused_composed.py "
+                "writes"
+            ) from None
+    body = (
+        f'<div class="beside"><div><p>{_prose(reading)}</p>\n'
+        f"{table_html(rows)}\n<p>{text_html(' '.join(notes))}</p></div>\n"
+        f'<div class="scroll" tabindex="0">{svg_text(paint(replace(sketch, boxes=picture)))}'
+        "</div></div>"
+    )
+    return Page(page("The same function, the same gradients", body, styles=page_css() + _STYLES))
+
+
+def _prose(reading: Reading) -> str:
+    pair = twins(reading)
+    composed, fused_ = cost(pair, "composed"), cost(pair, "fused")
+    kept = [sum(each.saved.values()) for each in (composed, fused_)]
+    return (
+        f"On one side {several(composed.ops, 'primitive op')}, whose gradient rules the engine "
+        f"chains; on the other {several(fused_.ops, 'op')}, whose gradient is one formula. From "
+        "the same inputs they compute the same function and the same gradients: the largest "
+        f"difference is {bound(difference(pair))}. What sets them apart is what it takes: "
+        f"{several(composed.forward + composed.backward, 'kernel')} against "
+        f"{fused_.forward + fused_.backward}, and {several(kept[0], 'number')} kept for backward "
+        f"against {kept[1]}."
+    )
+
+
+def _measured(benchmark: dict) -> Iterator[list[str]]:
+    """The rows of a benchmark, under the head of `facts`."""
+    for row in benchmark["rows"]:
+        what = f"{' × '.join(map(str, row['shape']))} {row['dtype']}"
+        seconds, memory = row["seconds"], row["peak_bytes"]
+        yield [
+            f"time of forward + backward, {what}",
+            f"{number(1e3 * seconds['composed'])} ms",
+            f"{number(1e3 * seconds['fused'])} ms (ratio {number(row['ratio'])})",
+        ]
+        yield [
+            f"peak memory beyond the inputs, {what}",
+            *[f"{number(memory[name] / 1e6)} MB" for name in ("composed", "fused")],
+        ]
+
+
+def _circumstances(benchmark: dict) -> str:
+    runs = " and ".join(str(row["runs"]) for row in benchmark["rows"])
+    return (
+        f"Times are medians of {runs} interleaved runs with NumPy {benchmark['numpy']} and Python "
+        f"{benchmark['python']} ({benchmark['machine']}); they and the memory were measured by "
+        "benchmarks/fused_composed.py."
+    )

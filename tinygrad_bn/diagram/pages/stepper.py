@@ -1,0 +1,355 @@
+"""The stepper: a page on which a recorded graph computes, forward and then backward, op by op.
+
+All that the page can show is rendered here: the finished graph with every running sum, and for each
+step its formulas and numbers. The page's script only says what is visible and what is lit.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ...graph import Tensor
+from ...scalar import Scalar
+from ..drawing.paint import paint
+from ..drawing.sketch import Sketch, Text, characters, joined, plain
+from ..drawing.style import page_css
+from ..drawing.svg import svg_text
+from ..drawing.text import LISTED, summary
+from ..formulas.formula import Formula, Gradient, Symbol, number, symbols
+from ..formulas.typeset import as_mathml, as_text, indexed, marks
+from ..reading import Reading, is_plain_number, tooltip
+from ..recorded.record import Node, record
+from ..recorded.symbols import Place
+from ..steps import Share, Step, backward_steps
+from ..views.ops import ops
+from .code import python_code
+from .page import Page, notes_html, page, static, table_html, text_html
+
+_LARGEST = 80  # nodes; nobody steps through more
+_FACTS = 8  # numbers that stand beside the heading
+_LONGEST = 120  # characters of a line of code
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A formula as MathML, and a table below it: what a number is, and the number."""
+
+    formula: str
+    numbers: tuple[tuple[Text, str], ...]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What the page shows after a step through `node`, which is None at the start.
+
+    `half` is "start", "forward" or "backward". Lit are the edges `wires`, by their numbers; at the
+    places in `writes` the gradient becomes that of its running sums which is given beside.
+    """
+
+    half: str
+    heading: str
+    sentence: Text
+    parts: tuple[_Part, ...]
+    node: Node | None = None
+    wires: tuple[int, ...] = ()
+    writes: tuple[tuple[Place, int], ...] = ()
+
+
+def stepper(loss: Tensor | Scalar, notation: str = "ioffe", title: str | None = None) -> Page:
+    """A page that steps through the graph of `loss`, a single number, of at most 80 nodes.
+
+    Record inside `tracing()`, else there are no values to show. A larger graph is a ValueError, and
+    so is one without gradients; the layout has errors as in `Diagram.save`.
+    """
+    reading = Reading(record(loss), notation)
+    size = len(_shown(reading))
+    if size > _LARGEST:
+        raise ValueError(f"stepper: got a graph of {size:,} nodes, wants at most {_LARGEST}")
+    steps = backward_steps(reading)
+    if not steps:
+        raise ValueError("stepper: got a leaf, wants the result of an op")
+    scenes = _scenes(reading, steps)
+    code = _code(reading)
+    lines = "".join(f"<li>{line}</li>" for line in code.values())
+    articles = [_article(reading, scene, code) for scene in scenes]
+    articles += [_about(reading, node, steps) for node in _shown(reading)]
+    picture = paint(_sketch(reading, steps))
+    body = (
+        f'<div class="program">\n<ol class="code">{lines}</ol>\n{_all_steps(scenes)}</div>\n'
+        f'<div class="graph" style="--width:{picture.width}px">{svg_text(picture)}{_MARKER}</div>\n'
+        '<div class="sheet">\n<div class="formula" role="region" tabindex="0" '
+        f'aria-label="the current step">\n{"".join(articles)}</div>\n'
+        f"{static('controls.html')}</div>\n"
+    )
+    return Page(
+        page(
+            title or "One op at a time, forward and backward",
+            body,
+            lead=_lead(reading),
+            styles=page_css() + static("stepper.css"),
+            script=static("stepper.js"),
+        )
+    )
+
+
+def _shown(reading: Reading) -> list[Node]:
+    """The nodes that are boxes of the view `ops`, in its order."""
+    return [node for node in reading.graph.nodes if not is_plain_number(node)]
+
+
+def _places(node: Node) -> list[Place]:
+    return [(node.id, output.index) for output in node.outputs]
+
+
+# --- The graph ------------------------------------------------------------------------------------
+
+# The head of an arrow that points backwards, for a wire on which a gradient travels.
+_MARKER = (
+    '<svg class="marker" aria-hidden="true"><marker id="upward" viewBox="0 0 8 8" refX="1" '
+    'refY="4" markerWidth="4" markerHeight="4" orient="auto"><path d="M0 4 8 0v8z"/></marker></svg>'
+)
+
+
+def _sketch(reading: Reading, steps: list[Step]) -> Sketch:
+    """The view `ops`, in which the row of a gradient has all its running sums. Without labels at
+    the wires: the sums tell the same."""
+    sums = defaultdict(list)
+    for step in steps:
+        for share in step.shares:
+            sums[share.place].append(share.total)
+    drawn = ops(reading)
+    boxes = []
+    for box, node in zip(drawn.boxes, _shown(reading)):
+        columns = []
+        for column, place in zip(box.columns, _places(node)):
+            rows = [
+                replace(row, values=tuple(sums[place]) or row.values)
+                if row.role == "backward"
+                else row
+                for row in column.rows
+            ]
+            columns.append(replace(column, rows=tuple(rows)))
+        boxes.append(replace(box, columns=tuple(columns)))
+    wires = tuple(replace(wire, label=()) for wire in drawn.wires)
+    return replace(drawn, boxes=tuple(boxes), wires=wires, notes=())
+
+
+# --- The scenes -----------------------------------------------------------------------------------
+
+
+def _scenes(reading: Reading, steps: list[Step]) -> list[_Scene]:
+    computed = [node for node in reading.graph.nodes if node.kind == "op"]
+    handed: Counter = Counter()  # how many shares of its gradient each place has by now
+    scenes = [_start(reading)]
+    scenes += [_forward(reading, node, k, len(computed)) for k, node in enumerate(computed, 1)]
+    scenes.append(_turn(reading))
+    scenes += [_backward(reading, step, k, len(steps), handed) for k, step in enumerate(steps, 1)]
+    return scenes
+
+
+def _start(reading: Reading) -> _Scene:
+    given = [p for node in _shown(reading) if node.kind != "op" for p in _places(node)]
+    sentence = joined("given: ", *_listed([reading.symbol(place) for place in given], ", "))
+    return _Scene("start", "Start", sentence, (_Part("", _values(reading, given)),))
+
+
+def _forward(reading: Reading, node: Node, k: int, count: int) -> _Scene:
+    edges = reading.edges[node.id]
+    read = dict.fromkeys((edge.start, edge.output) for edge in edges)
+    named = [place for place in read if not is_plain_number(reading.graph.nodes[place[0]])]
+    results = _values(reading, _places(node))
+    said = [joined(name, f" = {value}") for name, value in results]
+    part = _Part(_definition(reading, node), (*_values(reading, named), *results))
+    wires = tuple(i for i, edge in enumerate(reading.graph.edges) if edge.end == node.id)
+    heading = f"Forward {k} of {count}"
+    return _Scene("forward", heading, joined(*_listed(said)), (part,), node, wires)
+
+
+def _turn(reading: Reading) -> _Scene:
+    drawn = reading.graph.drawn[0]
+    sentence = joined(reading.slope(drawn), " = 1; from here gradients go back")
+    part = _Part(_equation([reading.gradient(drawn)], "=", number(1.0)), ())
+    node = reading.graph.nodes[drawn[0]]
+    return _Scene("backward", "Turn", sentence, (part,), node, (), ((drawn, 0),))
+
+
+def _backward(reading: Reading, step: Step, k: int, count: int, handed: Counter) -> _Scene:
+    """Brings `handed` up to date."""
+    arrived = [
+        (joined(reading.slope(place), " arrives"), _numbers(reading.output(place).gradient))
+        for place in step.arrived
+    ]
+    parts, said, writes = [_Part("", tuple(arrived))], [], []
+    for share in step.shares:
+        parts.append(_share(reading, step, share))
+        what = joined(reading.slope(share.place), " = " if share.first else " += ")
+        total = "" if share.first else f", so far {_numbers(share.total)}"
+        said.append(joined(what, _numbers(share.amount), total))
+        writes.append((share.place, handed[share.place]))
+        handed[share.place] += 1
+    wires = tuple(
+        i
+        for i, edge in enumerate(reading.graph.edges)
+        if edge.end == step.node.id and edge.contribution is not None
+    )
+    sentence = joined(*_listed(said))
+    heading = f"Backward {k} of {count}"
+    return _Scene("backward", heading, sentence, tuple(parts), step.node, wires, tuple(writes))
+
+
+def _share(reading: Reading, step: Step, share: Share) -> _Part:
+    """What one place is handed, by which formula, and what it has by then."""
+    numbers = [*_local(reading, step, share)]
+    numbers.append((joined(reading.symbol(share.place), " receives"), _numbers(share.amount)))
+    if not share.first:
+        so_far = joined(reading.slope(share.place), " so far")
+        numbers.append((so_far, _numbers(share.total)))
+    formula = ""
+    if share.derivative is not None:
+        slope, sign = reading.gradient(share.place), "=" if share.first else "+="
+        formula = _equation([slope], sign, share.derivative.gradient)
+    return _Part(formula, tuple(numbers))
+
+
+def _local(reading: Reading, step: Step, share: Share) -> Iterator[tuple[Text, str]]:
+    """The local derivative along the way of a share, if it is a factor: the formula, its number."""
+    derivative, start = share.derivative, share.place
+    if derivative is None or derivative.factor is None:
+        return
+    (end,) = step.arrived
+    numbers = np.ravel(derivative.numbers)
+    if numbers.size < max(np.size(reading.output(place).gradient) for place in (start, end)):
+        return  # the rule has summed them already: they are those of the factor no more
+    name = as_text(marks(Gradient(reading.names[end], reading.names[start])))
+    if symbols(derivative.factor):
+        name = joined(name, " = ", as_text(reading.marks_of(derivative.factor, end, start)))
+    alike = numbers.size > 1 and np.all(numbers == numbers[0])
+    yield name, _numbers(numbers[0] if alike else numbers)
+
+
+# --- Formulas and numbers -------------------------------------------------------------------------
+
+
+def _definition(reading: Reading, node: Node) -> str:
+    """What a node computes: y = γ x̂ᵢ + β."""
+    places = _places(node)
+    results = [reading.of_ops.symbol(place) for place in places]
+    return _equation(results, "=", reading.of_ops.definitions[places[0]])
+
+
+def _equation(left: list[Symbol | Gradient], sign: str, right: Formula) -> str:
+    """An equation on a line of its own, as MathML."""
+    index = indexed([*left, right])
+    names = _listed([marks(one, index) for one in left], ("text", ","))
+    mark = ("row", *names, ("text", sign), marks(right, index))
+    length = len(characters(as_text(mark)))
+    return f'<math display="block" style="--length:{length}">{as_mathml(mark)}</math>'
+
+
+def _values(reading: Reading, places: Iterable[Place]) -> tuple[tuple[Text, str], ...]:
+    return tuple((reading.symbol(p), _numbers(reading.output(p).value)) for p in places)
+
+
+def _numbers(value: Any) -> str:
+    """A number, a few in parentheses, the mean and the spread of many."""
+    if value is None:
+        return "not kept"
+    return f"({summary(value)})" if 1 < np.size(value) <= LISTED else summary(value)
+
+
+def _listed(parts: list, between: Any = "; ") -> list:
+    """The parts, with something between each two."""
+    return [one for part in parts for one in (between, part)][1:]
+
+
+# --- As HTML --------------------------------------------------------------------------------------
+
+
+def _lead(reading: Reading) -> str:
+    """The single numbers that are given, what the colours mean, and what is missing."""
+    m = reading.of_ops.m
+    facts = [plain(f"m = {m}")] if m else []
+    for node in reading.graph.nodes:
+        for output in node.outputs:
+            if node.kind != "op" and output.name and np.size(output.value) == 1:
+                value = _numbers(output.value)
+                facts.append(joined(reading.symbol((node.id, output.index)), f" = {value}"))
+    given = text_html(joined(*_listed(facts[:_FACTS], ", ")))
+    return (
+        f"{f'<p>{given}</p>' if given else ''}\n"
+        '<p class="legend"><span class="forward">▸ value</span> '
+        f'<span class="backward">◂ gradient ∂{text_html(reading.loss)}/∂·</span></p>\n'
+        f"{notes_html(reading.graph.notes)}"
+    )
+
+
+def _code(reading: Reading) -> dict[int, str]:
+    """The line of each op, by the number of its node."""
+    computed = (node.id for node in reading.graph.nodes if node.kind == "op")
+    lines = (
+        line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…" for line in python_code(reading)
+    )
+    return {number: f"<code>{text_html(line)}</code>" for number, line in zip(computed, lines)}
+
+
+def _article(reading: Reading, scene: _Scene, code: dict[int, str]) -> str:
+    """A scene; what it lights stands in its attributes, for the script."""
+    facts, line = {"half": scene.half}, ""
+    if scene.node is not None:
+        line = code.get(scene.node.id, "")
+        facts["box"] = f"n{scene.node.id}"
+        facts["line"] = str([*code].index(scene.node.id))
+        facts["wires"] = " ".join(f"e{number}" for number in scene.wires)
+    # A box has a column for each output of its node.
+    facts["writes"] = " ".join(
+        f"n{place[0]}.{_places(reading.graph.nodes[place[0]]).index(place)}.{state}"
+        for place, state in scene.writes
+    )
+    attributes = "".join(f' data-{key}="{value}"' for key, value in facts.items() if value)
+    hidden = "" if scene.half == "start" else " hidden"
+    return (
+        f'<article class="scene"{attributes}{hidden}><h2>{scene.heading}</h2>{line}'
+        f"{''.join(map(_part, scene.parts))}</article>\n"
+    )
+
+
+def _part(part: _Part) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{text_html(what)}</th><td>{number}</td></tr>'
+        for what, number in part.numbers
+    )
+    return f'<div class="part">{part.formula}<table>{rows}</table></div>'
+
+
+def _about(reading: Reading, node: Node, steps: list[Step]) -> str:
+    """What is shown while the pointer rests on a node: the local derivatives along the wires into
+    it, of a leaf those from it."""
+    places = _places(node)
+    title = joined(*_listed([reading.symbol(place) for place in places], ", "))
+    numbers = [*_values(reading, places)]
+    for step in steps:
+        for share in step.shares:
+            if step.node is node or (node.kind == "leaf" and share.place in places):
+                numbers += _local(reading, step, share)
+    formula = _definition(reading, node) if node.kind == "op" else ""
+    label = "; ".join(characters(joined(what, f" = {number}")) for what, number in numbers)
+    return (
+        f'<article class="about" data-box="n{node.id}" data-label="{text_html(label)}" hidden>'
+        f"<h2>{text_html(title)} <small>{text_html(tooltip(node))}</small></h2>"
+        f"{_part(_Part(formula, tuple(numbers)))}</article>\n"
+    )
+
+
+def _all_steps(scenes: list[_Scene]) -> str:
+    rows = [["step", "what it does"]]
+    rows += [
+        [f'<a href="#step={k}">{scene.heading}</a>', text_html(scene.sentence)]
+        for k, scene in enumerate(scenes)
+    ]
+    return (
+        '<details class="steps" open><summary>All steps as a table</summary>'
+        f"{table_html(rows)}</details>\n"
+    )

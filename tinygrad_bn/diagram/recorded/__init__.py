@@ -1,0 +1,1 @@
+"""A recorded graph as plain data: its nodes and edges, what its places are called, its paths."""
