@@ -119,6 +119,29 @@ def test_what_is_freed_or_untraced_keeps_its_arrows():
     assert arrows((x * x).sum()) == [("n0_0", "n2_0", "∂ℓ/∂x")]
 
 
+def test_a_fused_norm_says_what_the_letters_on_its_arrows_mean(tmp_path):
+    drawn = draw(worked_example("fused"), "symbols")
+    assert list(boxes(drawn.save(tmp_path / "fused.svg"))) == ["x", "γ", "β", "y", "ℓ"]
+    assert [note for note in drawn.sketch.notes if note.startswith(("r", "x̂"))] == [
+        *["r = 1/√(σ²_B+ε)", "x̂_i = d_i·r"]
+    ]
+
+
+def test_only_batch_norm_has_statistics_of_a_batch():
+    def statistics(norm, *arguments):
+        x = leaf(np.arange(24.0).reshape(2, 4, 3))
+        with tg.tracing():
+            loss = norm(x, *arguments, impl="composed").sum()
+        names = {output.name for node in draw(loss).graph.nodes for output in node.outputs}
+        return names - {"x̂", "y", "ε", None}
+
+    assert statistics(F.batch_norm, None, None, None, None, True) == {"μ_B", "σ²_B"}
+    assert statistics(F.layer_norm, 3) == {"μ", "σ²"}
+    assert statistics(F.group_norm, 2) == {"μ", "σ²"}
+    assert statistics(F.instance_norm) == {"μ", "σ²"}
+    assert statistics(F.rms_norm, 3) == {"RMS²"}
+
+
 # --- Every op -------------------------------------------------------------------------------------
 
 OPS = {

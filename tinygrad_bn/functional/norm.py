@@ -226,9 +226,11 @@ def _normalized(name, given, arrangement: Arrangement, eps, impl):
     shape, axes, _ = arrangement
     x = input if shape == input.shape else ops.reshape(input, shape=shape)
     if input.size:
-        centred = FAMILY[name].centred
-        y, mu, var = norm.normalize(x, gamma, beta, axes=axes, eps=eps, centred=centred)
-        named("y", y), named("μ_B", mu), named("σ²_B", var)  # which a single op cannot do itself
+        member = FAMILY[name]
+        y, mu, var = norm.normalize(x, gamma, beta, axes=axes, eps=eps, centred=member.centred)
+        named("y", y), named(member.variance, var)  # which a single op cannot do itself
+        if member.centred:
+            named(member.mean, mu)
     else:  # no values have no statistics: the map is affine, and its gradients are 0
         mu, var = 0.0, array_module([array_of(x)]).ones((), x.dtype)
         y = norm.normalize_inference(x, mu, var, gamma, beta, eps=eps)

@@ -14,14 +14,16 @@ class Member(NamedTuple):
     shares: str  # those along which entries share one μ and one σ²
     affine: str  # those along which γ and β vary
     centred: bool = True
+    mean: str = "μ"  # what its statistics are called in pictures
+    variance: str = "σ²"
 
 
 FAMILY = {
-    "batch_norm": Member("NCS", shares="NS", affine="C"),
+    "batch_norm": Member("NCS", shares="NS", affine="C", mean="μ_B", variance="σ²_B"),
     "layer_norm": Member("NF", shares="F", affine="F"),
     "instance_norm": Member("NCS", shares="S", affine="C"),
     "group_norm": Member("NGKS", shares="KS", affine="GK"),
-    "rms_norm": Member("NF", shares="F", affine="F", centred=False),
+    "rms_norm": Member("NF", shares="F", affine="F", centred=False, variance="RMS²"),
 }
 
 

@@ -17,12 +17,13 @@ from ... import graph as engine_graph
 from ...backend import to_device
 from ...engine import fit, grad, listed, parents, toposort
 from ...graph import Leaf, Tensor, at_place, describe
+from ...norm.axes import FAMILY
 from ...recording import guarded_by, no_grad, written_since
 from ...scalar import Scalar
 from ...transforms import passing
 
 UNTRACED = "values were not kept: record inside tracing()"
-VARIANCE = "σ²_B"  # as `norm.composed` names it
+VARIANCES = {member.variance for member in FAMILY.values()}
 OVERWRITTEN = "values that were changed in place since they were recorded are left out"
 NOT_ONE_NUMBER = "no gradients: they are drawn for one output that is a single number"
 
@@ -237,7 +238,7 @@ def _name_epsilon(node: engine_graph.Node, places: dict) -> None:
     """The number that is added to a variance is ε; a Python float cannot carry its name itself."""
     if node.op.label == "+" and len(node.parents) == 2 and None in node.parents:
         one, other = (places[key][index] for _, key, index in _arguments(node))
-        if one.name == VARIANCE and other.name is None and isinstance(other.value, float):
+        if one.name in VARIANCES and other.name is None and isinstance(other.value, float):
             other.name = "ε"
 
 

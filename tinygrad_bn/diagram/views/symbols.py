@@ -1,5 +1,6 @@
 """The signature picture: only the lecture's symbols, and the local derivative on every arrow."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,12 @@ import numpy as np
 from ..drawing.sketch import Box, Column, Row, Sketch, Text, Wire, characters, joined, plain
 from ..drawing.text import number, summary
 from ..formulas.derivatives import Derivative
-from ..formulas.typeset import as_text
+from ..formulas.formula import Formula, Symbol
+from ..formulas.typeset import as_text, indexed, marks
 from ..reading import Reading, shape_of, tooltip
 from ..recorded.paths import contributions, propagate
 from ..recorded.record import Node
-from ..recorded.symbols import Place
+from ..recorded.symbols import Place, is_plain_number
 
 _LONGEST = 34  # characters of a formula on a wire
 
@@ -22,8 +24,9 @@ def symbols(reading: Reading) -> Sketch:
     A wire carries the local derivative; a box lists what each path adds to its gradient.
     """
     graph, formulas = reading.graph, reading.of_symbols
-    shown = [place for place in sorted(reading.lecture) if graph.nodes[place[0]].kind != "constant"]
+    shown = [place for place in sorted(reading.lecture) if _is_shown(reading, place)]
     wires: list[Wire] = []
+    meanings: dict[Symbol, Formula] = {}  # of what is on an arrow and is no box
     shares: dict[Place, list] = {place: [] for place in shown}
     for end in shown:
         node = graph.nodes[end[0]]
@@ -37,7 +40,9 @@ def symbols(reading: Reading) -> Sketch:
             if start in added:
                 shares[start].append((end, added[start], vanishes))
             nothing = vanishes or (start in added and not np.any(added[start]))
-            label = _label(reading, start, end, derivative)
+            label = _factor(reading, start, end, derivative)
+            meanings |= derivative.where if label else {}
+            label = label or joined("∂", reading.symbol(end), "/∂", reading.symbol(start))
             role = "zero" if nothing else "forward"
             wires.append(Wire(f"e{len(wires)}", _id(start), _id(end), role, label))
     boxes = tuple(_box(reading, place, shares[place]) for place in shown)
@@ -50,12 +55,18 @@ def symbols(reading: Reading) -> Sketch:
         description,
         boxes,
         tuple(wires),
-        notes=(*reading.notes(formulas), *_constants(reading)),
+        notes=(*reading.notes(formulas), *_constants(reading), *_meanings(reading, meanings)),
     )
 
 
 def _id(place: Place) -> str:
     return f"n{place[0]}_{place[1]}"
+
+
+def _is_shown(reading: Reading, place: Place) -> bool:
+    """Constants stand below the picture; an output that nothing uses tells nothing of a loss."""
+    kind, output = reading.graph.nodes[place[0]].kind, reading.output(place)
+    return kind == "leaf" or (kind == "op" and not (reading.loss and output.gradient is None))
 
 
 def _starts(reading: Reading, end: Place) -> list[Place]:
@@ -73,14 +84,13 @@ def _starts(reading: Reading, end: Place) -> list[Place]:
     return [place for place in found if nodes[place[0]].kind != "constant"]
 
 
-def _label(reading: Reading, start: Place, end: Place, derivative: Derivative | None) -> Text:
-    """The local derivative, if it is a factor that fits; else ∂end/∂start."""
-    if derivative is not None and derivative.factor is not None:
-        text = as_text(reading.marks_of(derivative.factor, start, end))
-        text = joined(text, " = 0") if derivative.vanishes else text
-        if len(characters(text)) <= _LONGEST:
-            return text
-    return joined("∂", reading.symbol(end), "/∂", reading.symbol(start))
+def _factor(reading: Reading, start: Place, end: Place, derivative: Derivative | None) -> Text:
+    """The local derivative, if it is a factor that fits on an arrow; else nothing."""
+    if derivative is None or derivative.factor is None:
+        return ()
+    text = as_text(reading.marks_of(derivative.factor, start, end))
+    text = joined(text, " = 0") if derivative.vanishes else text
+    return text if len(characters(text)) <= _LONGEST else ()
 
 
 def _box(reading: Reading, place: Place, shares: list) -> Box:
@@ -112,8 +122,18 @@ def _share(reading: Reading, number_: int, end: Place, share: Any, vanishes: boo
 
 
 def _constants(reading: Reading) -> list[str]:
-    """What stands in the formulas and is no box: ε = 0."""
-    named = [node for node in reading.graph.nodes if node.kind == "constant"]
-    places = [(node.id, 0) for node in named if node.outputs[0].name]
-    values = [(reading.names[place], reading.output(place).value) for place in places]
+    """What stands in the formulas and is no box: ε = 0, w = 1, −2, 0.5, 1.5."""
+    nodes = [node for node in reading.graph.nodes if node.kind == "constant"]
+    lettered = [node for node in nodes if not is_plain_number(node)]
+    values = [(reading.names[node.id, 0], node.outputs[0].value) for node in lettered]
     return [f"{name} = {summary(value)}" for name, value in values if value is not None]
+
+
+def _meanings(reading: Reading, meanings: Mapping[Symbol, Formula]) -> list[str]:
+    """What the gradient rule of a fused op calls what it computes: r = 1/√(σ²+ε)."""
+    lines = []
+    for symbol, formula in meanings.items():
+        index = indexed([symbol, formula])
+        left, right = (characters(as_text(marks(f, index))) for f in (symbol, formula))
+        lines.append(f"{left} = {right}")
+    return lines
