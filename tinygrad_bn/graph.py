@@ -36,7 +36,6 @@ class Tensor:
 def at_place(data: Any, node: "Node | Leaf | None" = None, index: int = 0) -> Tensor:
     """A Tensor at a place of the graph (without a node: a constant)."""
     tensor = Tensor.__new__(Tensor)
-    # NumPy returns scalars where one would expect arrays without axes.
     tensor.data = np.asarray(data) if isinstance(data, np.generic) else data
     tensor.node, tensor.index, tensor.name = node, index, None
     return tensor
@@ -190,6 +189,8 @@ class Op:
         node.time, node.trace = recording.now, None
         node.many = len(out) if type(out) is tuple else 0
         outs = out if node.many else (out,)
+        # NumPy returns scalars where one would expect arrays without axes.
+        outs = tuple([np.asarray(o) if isinstance(o, np.generic) else o for o in outs])
         if keeps_output:
             kept = self.keeps_outputs or (True,) * len(outs)
             node.outputs = [o if k else None for o, k in zip(outs, kept)]

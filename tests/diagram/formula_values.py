@@ -17,6 +17,7 @@ from tinygrad_bn.diagram.formulas.formula import (
     Sum,
     Symbol,
     parts,
+    symbols,
     within,
 )
 from tinygrad_bn.diagram.formulas.typeset import as_text, indexed, marks
@@ -56,11 +57,15 @@ def evaluate(formula, values):
         return in_shape(inside[0], formula.before).reshape(formula.after)
     if formula.how is None:
         return BY_NAME[formula.name](*inside)
-    if hasattr(formula.how, "value"):
-        return formula.how.value
+    if formula.name == "stack":
+        return np.stack(inside, **formula.how.options)
     op = formula.how.op
     given = [None if x is None else on_device(np.asarray(x)) for x in inside]
     given = [given] if op.variadic else given + [None] * (op.arity - len(given))
+    if formula.name.endswith("′"):
+        (place,) = [k for k, argument in enumerate(formula.arguments) if symbols(argument)]
+        given[place] = x = tg.Tensor(given[place], requires_grad=True)
+        return host(tg.grad(tg.sum(op(*given, **formula.how.options)), x)[0])
     answer = op(*given, **formula.how.options)
     return host(answer[formula.how.output] if isinstance(answer, tuple) else answer)
 
@@ -73,8 +78,8 @@ def in_shape(array, shape):
 
 
 def is_whole(formula):
-    """Whether no part of it is left out as too long."""
-    return all(getattr(part, "name", "") != "…" for part in within(formula))
+    """Whether no part of it is left out."""
+    return all(getattr(part, "name", "") not in ("…", "·") for part in within(formula))
 
 
 def assert_near(got, wanted, rtol=1e-12):
@@ -157,6 +162,14 @@ def assert_same_values(some, others):
 
 
 # --- Of a recorded number ------------------------------------------------------------------------
+
+
+def is_of_rounding(loss):
+    """Whether something in the graph is 0 on paper and not in numbers, as the variance of equal
+    values: what follows from it is as wrong in formulas as it is in the engine."""
+    outputs = [output for node in read(loss).graph.nodes for output in node.outputs]
+    arrays = [x for o in outputs for x in (o.value, o.gradient) if x is not None]
+    return any(0 < np.max(np.abs(array), initial=0) < 1e-12 for array in arrays)
 
 
 def loss_of(outputs):

@@ -20,6 +20,8 @@ ARRAYS = {
     "a grid": np.arange(-3.0, 3.0).reshape(2, 3),
     "three dimensions": np.arange(8.0).reshape(2, 2, 2),
     "nine": np.arange(9.0),
+    "a small square": np.arange(-4.0, 5).reshape(3, 3),
+    "a wide grid": np.arange(18.0).reshape(2, 9),
     "a square": np.arange(256.0).reshape(16, 16),
     "many": np.arange(-1599.5, 1600).reshape(100, 32),
     "a column": np.arange(40.0)[:, np.newaxis],

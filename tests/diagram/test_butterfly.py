@@ -94,17 +94,17 @@ VALUES = {
 }
 GRADIENTS = {
     "∂ℓ/∂ℓ": ["1"],
-    "∂ℓ/∂p": ["1", "1", "1", "1"],
+    "∂ℓ/∂pi": ["1", "1", "1", "1"],
     "∂ℓ/∂y = ∂ℓ/∂u": ["1", "−2", "0.5", "1.5"],  # a sum hands on what it gets
     "∂ℓ/∂β": ["1"],
     "∂ℓ/∂γ": ["1.2"],
-    "∂ℓ/∂x̂": ["2", "−4", "1", "3"],
+    "∂ℓ/∂x̂i": ["2", "−4", "1", "3"],
     "∂ℓ/∂s": ["−0.96"],
     "∂ℓ/∂v = ∂ℓ/∂σ²B": ["−0.192"],
-    "∂ℓ/∂q": ["−0.048", "−0.048", "−0.048", "−0.048"],
-    "∂ℓ/∂d": ["1.136", "−1.552", "0.352", "0.864"],
+    "∂ℓ/∂qi": ["−0.048", "−0.048", "−0.048", "−0.048"],
+    "∂ℓ/∂di": ["1.136", "−1.552", "0.352", "0.864"],
     "∂ℓ/∂μB": ["−0.8"],
-    "∂ℓ/∂x": ["0.936", "−1.752", "0.152", "0.664"],
+    "∂ℓ/∂xi": ["0.936", "−1.752", "0.152", "0.664"],
 }
 
 
@@ -120,30 +120,30 @@ def test_each_gradient_says_how_it_follows_from_those_before_it():
     backward = half(draw(worked_example("composed"), "butterfly"), "b")
     assert {heading: texts[0] for heading, texts in backward.items()} == {
         "∂ℓ/∂ℓ": "◂",
-        "∂ℓ/∂p": "= ∂ℓ/∂ℓ",
+        "∂ℓ/∂pi": "= ∂ℓ/∂ℓ",
         "∂ℓ/∂y = ∂ℓ/∂u": "= w·∂ℓ/∂p",
         "∂ℓ/∂β": "= Σ ∂ℓ/∂yi",
         "∂ℓ/∂γ": "= Σ x̂i·∂ℓ/∂yi",
-        "∂ℓ/∂x̂": "= γ·∂ℓ/∂yi",
+        "∂ℓ/∂x̂i": "= γ·∂ℓ/∂yi",
         "∂ℓ/∂s": "= Σ −x̂i/s·∂ℓ/∂x̂i",
         "∂ℓ/∂v = ∂ℓ/∂σ²B": "= 1/(2s)·∂ℓ/∂s",
-        "∂ℓ/∂q": "= 0.25∂ℓ/∂v",
-        "∂ℓ/∂d": "= 1/s·∂ℓ/∂x̂i + 2di·∂ℓ/∂qi",
+        "∂ℓ/∂qi": "= 0.25∂ℓ/∂v",
+        "∂ℓ/∂di": "= 1/s·∂ℓ/∂x̂i + 2di·∂ℓ/∂qi",
         "∂ℓ/∂μB": "= Σ −∂ℓ/∂di",
-        "∂ℓ/∂x": "= ∂ℓ/∂di + 0.25∂ℓ/∂μB",
+        "∂ℓ/∂xi": "= ∂ℓ/∂di + 0.25∂ℓ/∂μB",
     }
 
 
 def test_the_fused_rule_is_recorded_as_the_formula_that_it_is():
     backward = half(draw(worked_example("fused"), "butterfly"), "b")
     formula = "= r(γ·∂ℓ/∂yi−x̂i/m Σj γ·x̂j·∂ℓ/∂yj−1/m Σj γ·∂ℓ/∂yj)"
-    assert backward["∂ℓ/∂x"][0] == formula
+    assert backward["∂ℓ/∂xi"][0] == formula
     assert backward["∂ℓ/∂γ"][0] == "= Σ x̂i·∂ℓ/∂yi"
-    for name in ("x", "γ", "β"):
+    for name in ("xi", "γ", "β"):
         assert numbers(backward[f"∂ℓ/∂{name}"], "◂") == GRADIENTS[f"∂ℓ/∂{name}"]
     # What does not depend on the gradient is a value, which the backward pass computes anew.
     assert backward["r"] == ["= 1/√(σ²B+ε)", "÷ (1, 1)", "▸", "0.4"]
-    assert numbers(backward["x̂"], "▸") == VALUES["x̂"]
+    assert numbers(backward["x̂i"], "▸") == VALUES["x̂"]
 
 
 # --- How it is drawn ------------------------------------------------------------------------------
@@ -217,9 +217,9 @@ def test_the_recorded_gradients_are_those_that_grad_finds(loss):
 
 def test_uses_of_a_place_add_up_and_what_was_broadcast_is_summed():
     backward = half(draw(sums(), "butterfly"), "b")
-    assert numbers(backward["∂ℓ/∂b"], "◂") == ["7", "9", "22"]
-    assert numbers(backward["∂ℓ/∂x"], "◂") == ["3", "6", "18", "9", "12", "30"]
-    assert backward["∂ℓ/∂b"][0] == "= Σ ∂ℓ/∂v2,i + Σ xi·∂ℓ/∂v2,i"
+    assert numbers(backward["∂ℓ/∂bj"], "◂") == ["7", "9", "22"]
+    assert numbers(backward["∂ℓ/∂xij"], "◂") == ["3", "6", "18", "9", "12", "30"]
+    assert backward["∂ℓ/∂bj"][0] == "= Σi ∂ℓ/∂v2,ij + Σi xij·∂ℓ/∂v2,ij"
 
 
 def test_constants_of_the_backward_pass_have_names_of_their_own():
@@ -279,8 +279,8 @@ def freed():
     ("loss", "message"),
     [
         (lambda: Scalar(2.0) * 3.0, "got a Scalar, wants a Tensor"),
-        (lambda: recorded(lambda x: x * x), "one output that is a single number"),
-        (lambda: [recorded(lambda x: x.sum()), recorded(lambda x: x.sum())], "one output"),
+        (lambda: recorded(lambda x: x * x), r"got shape \(3,\), wants a single number"),
+        (lambda: [recorded(lambda x: x.sum()), recorded(lambda x: x.sum())], "got 2 outputs"),
         (lambda: (leaf(np.ones(3)) * 2.0).sum(), r"record inside tracing\(\)"),
         (freed, "backward ran through this graph before"),
     ],

@@ -6,10 +6,15 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers import vector
 
+from tinygrad_bn import functional as F
 from tinygrad_bn.diagram import comparison
 from tinygrad_bn.diagram.batch_norm import worked_example
+from tinygrad_bn.diagram.recorded.record import record
+from tinygrad_bn.diagram.views import twins
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("pygraphviz") is None, reason="pygraphviz is not installed"
@@ -72,3 +77,28 @@ def test_the_page_goes_without_times_and_refuses_a_benchmark_of_another_form():
     assert "ms (ratio" not in comparison(worked_example("fused")).html
     with pytest.raises(ValueError, match="benchmark: got one without 'rows'"):
         comparison(worked_example("fused"), {})
+
+
+def untraced():
+    x = vector(1.0, 2.0, 4.0).reshape(3, 1)
+    return F.batch_norm(x, None, None, training=True).sum()
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "message"),
+    [
+        (lambda: np.ones(3), TypeError, "got ndarray, wants a Tensor"),
+        (lambda: worked_example("composed"), ValueError, "got a graph without a fused norm"),
+        (untraced, ValueError, "values were not kept"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_its_name(loss, error, message):
+    with pytest.raises(error, match=f"^comparison: {message}"):
+        comparison(loss())
+
+
+def test_the_twin_is_recorded_once(monkeypatch):
+    recorded = []
+    monkeypatch.setattr(twins, "record", lambda loss: recorded.append(loss) or record(loss))
+    comparison(worked_example("fused"))
+    assert len(recorded) == 1

@@ -1,6 +1,7 @@
 """Formulas: what is 0 on paper, what must stay apart, graphs that are not whole or unusual."""
 
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -12,13 +13,17 @@ from formula_values import (
     read,
     said,
 )
-from helpers import grid, leaf, vector
+from helpers import grid, host, leaf, vector
 from hypothesis import given
 from random_graphs import losses
+from test_ops import DIFFERENTIABLE, leaves
 
 import tinygrad_bn as tg
 from tinygrad_bn import nn
+from tinygrad_bn.diagram.drawing.sketch import characters
+from tinygrad_bn.diagram.formulas.formula import Apply, within
 from tinygrad_bn.diagram.recorded.paths import contributions
+from tinygrad_bn.diagram.recorded.symbols import is_plain_number
 from tinygrad_bn.diagram.steps import backward_steps
 
 # --- What vanishes on paper -----------------------------------------------------------------------
@@ -104,6 +109,114 @@ def test_two_results_of_one_kind_do_not_cancel(function):
         loss = loss_of([tg.named("z", function(x, y))])
     assert min(check(loss)) > 0
     assert said(derivatives(loss, "z", of="symbols")["x"].gradient) != "0"
+
+
+def definition(y):
+    """What is said of how a Tensor was computed from leaves; "" if constants took part."""
+    reading = read(tg.sum(tg.named("Q", y)))
+    (place,) = [place for place, name in reading.names.items() if name == "Q"]
+    known = all(node.kind != "constant" or is_plain_number(node) for node in reading.graph.nodes)
+    return characters(reading.definition(reading.of_symbols, place)) if known else ""
+
+
+def test_calls_of_ops_that_make_other_values_do_not_print_alike():
+    made = {}
+    for case in DIFFERENTIABLE:
+        with tg.tracing():
+            inputs = [tg.named(name, x) for name, x in zip("xyz", leaves(case.inputs()))]
+            outputs = [y for y in case.ours(*inputs) if y.requires_grad]
+            texts = [definition(y) for y in outputs]
+        for y, text in zip(outputs, texts):
+            if text and "…" not in text:
+                first, values = made.setdefault((text, *case[1:]), (case, np.ravel(host(y))))
+                found = np.ravel(host(y))
+                if found.size != values.size:  # broadcasting repeats entries, and is not said
+                    found, values = np.unique(found), np.unique(values)
+                same = np.array_equal(found, values)
+                assert same, f"{case} and {first} are both {text}"
+    assert len(made) > 300
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x: tg.sum(x, axis=0), "Σ_i x_{ij}"),
+        (lambda x: tg.sum(x, axis=1), "Σ_j x_{ij}"),
+        (lambda x: tg.sum(x), "Σ x_i"),
+        (lambda x: tg.mean(x, axis=0), "1/m Σ_i x_{ij}"),
+        (lambda x: tg.mean(x, axis=1, keepdims=True), "1/m Σ_j x_{ij}"),
+        (lambda x: tg.max(x, axis=1), "max(x, axis=1)"),
+        (lambda x: tg.max(x), "max(x)"),
+        (lambda x: tg.cumsum(x, axis=0), "cumsum(x, axis=0)"),
+        (lambda x: tg.softmax(x, 0), "softmax(x, axis=0)"),
+        (lambda x: tg.sum(tg.softmax(x), axis=0), "Σ_i softmax(x)_{ij}"),
+        (lambda x: tg.leaky_relu(x, 0.2), "leaky_relu(x, slope=0.2)"),
+        (lambda x: tg.clip(x, 0.5), "clip(x, ½)"),
+        (lambda x: tg.clip(x, None, 0.5), "clip(x, None, ½)"),
+        (lambda x: tg.stack([x, x]), "stack(x, x)"),
+        (lambda x: tg.stack([x, x], axis=-1), "stack(x, x, axis=-1)"),
+        (lambda x: tg.concatenate([x, x]), "concatenate(x, x)"),
+        (lambda x: tg.einsum("ij,kj->ik", x, x), "einsum(x, x, subscripts=ij,kj->ik)"),
+        (lambda x: x[[0, 0, 1]], "x[[0, 0, 1]]"),
+        (lambda x: tg.pad(x, ((1, 1), (1, 1))), "pad(x, widths=1)"),
+        (lambda x: tg.pad(x, (0, 1), value=2.5), "pad(x, widths=(0, 1), value=2.5)"),
+        (lambda x: tg.softmax(tg.reshape(x, (4, 3))), "softmax(reshape(x, (4, 3)))"),
+        (lambda x: tg.mean(x[:, :0], axis=1), "nan"),
+    ],
+)
+def test_what_decides_about_the_values_is_printed(function, said):
+    x = tg.named("x", leaf(grid((3, 4))))
+    with tg.tracing(), warnings.catch_warnings(action="ignore"):
+        assert definition(function(x)) == said
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x: tg.clip(x, -1.0, 1.0), "clip′(x, −1, 1)"),
+        (lambda x: tg.leaky_relu(x, 0.2), "leaky_relu′(x, slope=0.2)"),
+        (lambda x: tg.minimum(x, 1.0), "minimum′(x, 1)"),
+        (lambda x: tg.gelu(x), "½(1+erf(0.7071x)) + 0.3989x·exp(−0.5x^2)"),
+        (lambda x: tg.erf(x), "1.128exp(−x^2)"),
+        (lambda x: tg.exp(x) ** x, None),
+        (lambda x: tg.max(x, axis=1), None),
+        (lambda x: tg.cholesky(x @ x.T), None),
+        (lambda x: tg.eigh(x @ x.T)[0], None),
+        (lambda x: tg.eigh(x @ x.T)[1], None),
+        (lambda x: tg.prod(x), None),
+        (lambda x: tg.sort(x), None),
+        (lambda x: x[1:], None),
+    ],
+)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_what_only_rules_know_is_in_no_formula(function, said, sign):
+    x = tg.named("x", leaf(sign * grid((3, 4), 0.3, 0.9)))  # masks with one value everywhere
+    with tg.tracing():
+        loss = loss_of([tg.named("y", function(x))])
+    (found,) = derivatives(loss, "y", of="symbols").values()
+    if said is not None:
+        assert factors(loss, "y", of="symbols") == {"x": said}
+    names = {part.name for part in within(found.gradient) if isinstance(part, Apply)}
+    assert not names & {"where", "mask", "const", "…", "phi", "lyapunov", "scatter_add", "pad"}
+
+
+def test_what_cannot_be_written_is_the_derivative_as_a_symbol():
+    x = tg.named("x", leaf(grid((3, 4))))
+    with tg.tracing():
+        loss = loss_of([tg.named("y", tg.max(x, axis=1))])
+    (found,) = derivatives(loss, "y").values()
+    assert said(found.gradient) == "∂ℓ/∂y · ∂y/∂x"
+    assert found.factor is None
+
+
+def test_a_mask_is_not_taken_for_a_constant_of_the_same_values():
+    """A mask of the rule of `maximum` has the values of the c that the user gave."""
+    x = tg.named("x", vector(1.0, -1.0))
+    with tg.tracing():
+        c = tg.named("c", tg.tensor(np.array([1.0, 0.0])))
+        loss = loss_of([tg.named("y", tg.maximum(x, c))])
+    (found,) = derivatives(loss, "y").values()
+    assert said(found.gradient) == "∂ℓ/∂y · ∂y/∂x"
 
 
 def test_two_formulas_that_are_too_long_do_not_cancel():

@@ -132,8 +132,22 @@ def test_up_to_eight_numbers_are_listed_and_more_are_summed_up():
     assert summary(np.full(9, 60000, np.float16)) == "mean 6e+04 ± 0"  # its sum is not a float16
     assert summary(np.array([np.inf, -np.inf, np.nan, -0.0])) == "inf, −inf, nan, 0"
     assert summary(np.full(9, np.inf)) == "mean inf ± nan"
+    assert summary(np.array([1, -5.55e-17])) == "1, −5.55e−17"
     assert summary(np.zeros((0, 3))) == "empty"
     assert summary(np.array([True, False])) == "1, 0"
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([0.1, 0.2 - 0.1, 0.3 - 0.2] * 3, "mean 0.1 ± ≈ 0"),
+        ([0.7] * 100, "mean 0.7 ± ≈ 0"),  # NumPy says ± 2.2e-16
+        ([0.1, 0.2, -0.3] * 3, "mean ≈ 0 ± 0.216"),
+        ([1e-17] * 8 + [3e-17], "mean 1.222e−17 ± 6.285e−18"),
+    ],
+)
+def test_what_is_only_rounding_beside_the_largest_number_has_no_digits(values, wanted):
+    assert summary(np.array(values)) == wanted
 
 
 # --- What can be drawn ----------------------------------------------------------------------------
@@ -217,8 +231,8 @@ def test_gradients_need_one_number():
     x = leaf(np.ones(3))
     with tg.tracing():
         y = x * x
-    assert "they are drawn for one output that is a single number" in str(draw(y))
-    assert "they are drawn for one output" in str(draw([y.sum(), y.mean()]))
+    assert "no gradients: got shape (3,), wants a single number" in str(draw(y))
+    assert "no gradients: got 2 outputs, wants" in str(draw([y.sum(), y.mean()]))
 
 
 def test_a_value_that_was_changed_in_place_is_not_shown_for_the_recorded_one():

@@ -127,13 +127,14 @@ def test_a_frame_is_around_its_boxes_and_no_others():
     assert inside == sorted(wanted, key=len, reverse=True)  # those within others are drawn later
 
 
-def test_the_title_of_a_frame_stands_where_no_wire_crosses_it():
-    value = Row("forward", plain("▸"), (np.arange(8.0),))
-    boxes = (box("a", value), box("b", value), box("c", value))
-    wires = (Wire("w", "a", "b"), Wire("v", "a", "c"))
-    for name in ("title", "a title that is longer"):
-        for inside in ("b", "c"):
-            frame = Frame(plain(name), (inside,))
+@pytest.mark.parametrize("value", [np.arange(8.0), 0.5], ids=["wide boxes", "narrow boxes"])
+@pytest.mark.parametrize("names", ["ab", "abc"])
+def test_the_title_of_a_frame_stands_where_no_wire_crosses_it(value, names):
+    boxes = tuple(box(name, Row("forward", plain("▸"), (value,))) for name in names)
+    wires = tuple(Wire(name, "a", name) for name in names[1:])
+    for title in ("title", "a title that is longer"):
+        for inside in names[1:]:
+            frame = Frame(plain(title), (inside,))
             picture = paint(Sketch("", "", boxes, wires, (frame,)))
             ((_, (left, top, right, bottom)),) = labels(picture, "frame-title")
             for shape, x, y, _ in placed(picture.shapes):

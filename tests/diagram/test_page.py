@@ -152,6 +152,13 @@ def test_the_table_of_a_picture_says_what_is_in_it(tmp_path):
 
 
 @needs_graphviz
+def test_a_line_says_what_the_signs_and_colours_mean(tmp_path):
+    text = draw(worked_example("fused")).save(tmp_path / "x.html").read_text("utf-8")
+    (line,) = re.findall('<p class="legend">(.*?)</p>', text)
+    assert re.sub("<.*?>", "", line) == ("▸ value ◂ gradient cells: green above 0, violet below 0")
+
+
+@needs_graphviz
 def test_each_output_of_an_op_has_a_row(tmp_path):
     path = draw(worked_example("fused"), "ops").save(tmp_path / "x.html")
     rows = {row[0]: row[1:] for row in Reader(path.read_text("utf-8")).rows}

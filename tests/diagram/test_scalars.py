@@ -280,6 +280,39 @@ def test_weights_and_the_statistics_of_features_are_in_no_lane(implementation):
         assert not {name for name in found[f"i = {i}"] if name.startswith(("weight", "bias", "μ"))}
 
 
+@pytest.mark.parametrize(
+    ("compute", "shape", "weight", "lane"),
+    [
+        (lambda x, w: x @ w, (3,), "w_2", None),
+        (lambda x, w: x @ w, (3, 3), "w_{2,1}", None),
+        (lambda x, w: x[:, 0] * w, (3,), "w_2", "i = 2"),  # one for each sample
+    ],
+)
+def test_weights_that_samples_share_are_in_no_lane_even_if_they_are_as_many(
+    compute, shape, weight, lane
+):
+    x, w = leaf(np.arange(9.0).reshape(3, 3)), leaf(np.ones(shape))
+    found = lanes(
+        draw(traced(lambda: compute(named("x", x), named("w", w)).sum()), "scalars").sketch
+    )
+    assert weight in found[lane]
+    assert {"x_{2,1}", "x_{2,2}", "x_{2,3}"} <= set(found["i = 2"])
+
+
+def test_scalars_that_several_samples_share_are_in_no_lane_whatever_their_names():
+    x = [named(f"x_{i}", Scalar(value)) for i, value in enumerate(X, 1)]
+    w = [named(f"w_{k}", Scalar(value)) for k, value in enumerate(W[:2], 1)]
+    y = [named(f"y_{i}", w[0] * xi + w[1] * xi**2) for i, xi in enumerate(x, 1)]
+    found = lanes(draw(named("ℓ", Scalar.sum(y)), "scalars").sketch)
+    assert found[None] == ["w_1", "w_2", "ℓ"]
+    assert {"x_4", "y_4", "×"} <= set(found["i = 4"])
+
+
+def test_scalars_without_a_name_are_called_by_what_they_are():
+    sketch = draw(named("y", Scalar(3.0) * Scalar(2.0) + 1.0), "scalars").sketch
+    assert [*titles(sketch).values()] == ["leaf", "leaf", "×", "y"]
+
+
 def test_without_samples_there_are_no_lanes():
     x = named("x", Scalar(2.0))
     for y in (x * x + 1.0, traced(lambda t: t * t.exp(), leaf(np.float64(2)))):
@@ -302,7 +335,7 @@ def chain(length):
     ("recorded", "count"),
     [
         (lambda: chain(200), "201"),
-        (lambda: chain(10**4), "10,001"),
+        (lambda: chain(9999), "10,000"),
         (lambda: traced(lambda x: x.sum(), leaf(np.ones((500, 1000)))), "500,001"),
     ],
 )

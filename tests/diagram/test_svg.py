@@ -1,5 +1,6 @@
 """The SVG of a sketch: it says what it shows, and names are only ever text."""
 
+import gc
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -12,7 +13,7 @@ from sketches import FORMULA, RUNNING, arrays, box, everything, lanes, placed
 from tinygrad_bn.diagram.drawing.dot import dot_text
 from tinygrad_bn.diagram.drawing.measure import text_width
 from tinygrad_bn.diagram.drawing.paint import paint
-from tinygrad_bn.diagram.drawing.shapes import Tiles
+from tinygrad_bn.diagram.drawing.shapes import Label, Tiles
 from tinygrad_bn.diagram.drawing.sketch import Box, Column, Frame, Row, Sketch, Table, Wire
 from tinygrad_bn.diagram.drawing.style import LIGHT, picture_css
 from tinygrad_bn.diagram.drawing.svg import svg_text
@@ -85,6 +86,17 @@ def test_the_same_sketch_gives_the_same_bytes():
         assert svg_text(paint(make())) == svg_text(paint(make()))
 
 
+def test_dot_text_leaves_nothing_for_the_garbage_collector():
+    sketch = everything()
+    gc.collect()
+    gc.disable()
+    try:
+        dot_text(sketch, LIGHT)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 def texts_of(root, name):
     (group,) = [g for g in root.iter(f"{SVG}g") if g.get("id") == name]
     return ["".join(text.itertext()) for text in group.iter(f"{SVG}text")]
@@ -97,6 +109,8 @@ def texts_of(root, name):
         ("eight", "1 2 3 4 5 6 7 8"),
         ("a grid", "−3 −2 −1 0 1 2"),
         ("nine", "mean 4 ± 2.582"),
+        ("a small square", "−4 −3 −2 −1 0 1 2 3 4"),
+        ("a wide grid", "mean 8.5 ± 5.188"),
         ("many", "mean 0 ± 923.8"),
         ("nothing", "empty"),
         ("not finite", "1 nan −inf inf"),
@@ -111,6 +125,29 @@ def test_what_an_array_shows_in_words(name, seen):
     root = ElementTree.fromstring(svg_text(paint(arrays())))
     said = [text for text in texts_of(root, name)[2:] if text not in "▸◂"]
     assert " ".join(said[: len(said) // 2]) == seen
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns"),
+    [
+        ((3, 3), 3, 3),
+        ((8, 2), 8, 2),
+        ((2, 8), 2, 8),
+        ((2, 2, 3), 2, 6),
+        ((1, 4), 1, 4),
+        ((4, 1), 1, 4),  # a batch of one feature is a strip, as in the lecture
+    ],
+)
+def test_a_grid_of_up_to_16_numbers_stands_in_its_rows(shape, rows, columns):
+    values = np.arange(1.0, 1 + np.prod(shape))
+    sketch = Sketch("", "", (box("x", Row("forward", (), (values.reshape(shape),))),), ())
+    at = {
+        int(shape.text[0][0]): (round(y + shape.y), round(x + shape.x))
+        for shape, x, y, groups in placed(paint(sketch).shapes)
+        if isinstance(shape, Label) and groups[-1].kind == "value"
+    }
+    assert sorted(at, key=at.get) == values.tolist()  # by rows, and in them from left to right
+    assert [len({place[k] for place in at.values()}) for k in (0, 1)] == [rows, columns]
 
 
 def test_a_note_says_where_cells_are_means():

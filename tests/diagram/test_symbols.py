@@ -52,6 +52,28 @@ def test_what_has_no_name_gets_a_letter_that_tells_what_made_it():
     assert lecture == {"x", "ℓ"}
 
 
+def test_a_notation_renames_what_has_an_index_too():
+    x = tg.named("x̂_1", vector(1.5, 2.5))
+    with tg.tracing():
+        loss = tg.sum(tg.named("μ_B^2", x * 2.0))
+    assert symbols(loss, "fleuret")[0][:1] == ["z_1"]
+    assert "m̂^2" in symbols(loss, "fleuret")[0]
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+def test_a_loss_without_a_name_is_the_loss_whatever_it_is_the_sum_of(notation):
+    var, eps = tg.named("σ²_B", leaf(np.array(2.0))), tg.named("ε", leaf(np.array(0.5)))
+    with tg.tracing():
+        names, _ = symbols(var + eps, notation)
+    assert names[-1] == ("𝓛" if notation == "fleuret" else "ℓ")
+
+
+def test_a_number_times_a_scalar_is_no_square():
+    a = tg.named("a", Scalar(2.0))
+    assert symbols(a * 3.0 + 1.0)[0] == ["a", "u", "ℓ"]
+    assert symbols(a * a + 1.0)[0] == ["a", "q", "ℓ"]
+
+
 def test_letters_that_users_have_taken_are_left_to_them():
     with tg.tracing():
         x, y = tg.named("d", vector(1.0)), tg.named("u", vector(2.0))

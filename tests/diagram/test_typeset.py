@@ -103,7 +103,7 @@ FORMULAS = [
     (number(float("inf")), "inf", r"\infty "),
     (times(S, power(S, 0.3)), "s^{1.3}", "{s}^{1.3}"),
     (times(number(3), Symbol("my weight", ())), "3·my weight", r"3\cdot \text{my weight}"),
-    (Apply("exp", (minus(S),), ()), "exp(−s)", r"\text{exp}\left(-s\right)"),
+    (Apply("exp", (minus(S),), ()), "exp(−s)", r"\exp\left(-s\right)"),
     (power(Apply("exp", (S,), ()), 2), "exp(s)^2", None),
     (Apply("pow", (plus(S, EPS), S), ()), "(s+ε)^s", None),
     (Apply("@", (X, Apply("ᵀ", (XHAT,), (1, 4))), (4, 4)), "x @ x̂^T", r"x \, {\hat{x}}^{T}"),
@@ -113,8 +113,15 @@ FORMULAS = [
     (Apply("eigh", (X,), (4,), Call(tg.eigh, {}, 1)), "eigh(x)[1]", None),
     (read_at(slice(1, None)), "x[1:]", r"x[1:]"),
     (read_at((..., slice(None, None, -2), None, 0)), "x[…, ::-2, None, 0]", None),
-    (read_at(np.array([0, 1])), "x[·]", r"x[\cdot ]"),
+    (read_at(np.array([0, 1])), "x[[0, 1]]", None),
+    (read_at(np.arange(100)), "x[·]", r"x[\cdot ]"),
     (Apply("pow", (S, EPS), (), Call(USERS, {})), "pow(s, ε)", None),
+    (Apply("gelu′", (S,), ()), "gelu′(s)", r"\text{gelu}'\left(s\right)"),
+    (
+        Apply("max", (X,), (), Call(tg.max, {"axis": 1})),
+        "max(x, axis=1)",
+        r"\max\left(x, axis=1\right)",
+    ),
 ]
 
 
@@ -131,7 +138,7 @@ def test_mathml_has_fractions_powers_and_roots_without_a_radical():
     mathml = as_mathml(marks(formula, indexed([formula])))
     assert mathml.startswith("<mfrac><msup>")
     assert "<msub><mi>x</mi><mi>i</mi></msub>" in mathml
-    assert "<msubsup><mi>σ</mi><mi>B</mi><mi>²</mi></msubsup>" in mathml
+    assert "<msubsup><mi>σ</mi><mi>B</mi><mn>2</mn></msubsup>" in mathml
     assert "msqrt" not in mathml
     summed = as_mathml(marks(Sigma(X, (-2,)), indexed([X])))
     assert summed.startswith("<mrow><munder><mo>∑</mo><mi>i</mi></munder>")
@@ -147,25 +154,25 @@ WEIGHT, CHANNEL = Symbol("γ", (3,)), Symbol("c", (1, 3))
     ("formula", "said"),
     [
         (times(BATCH, BATCH), "x^2"),  # entry by entry: no index
-        (times(WEIGHT, BATCH), "γ·x_i"),
-        (times(ROWS, BATCH), "r·x_i"),
+        (times(WEIGHT, BATCH), "γ_j·x_{ij}"),
+        (times(ROWS, BATCH), "r_i·x_{ij}"),
         (times(ROWS, WEIGHT, BATCH), "r_i·γ_j·x_{ij}"),
         (times(WEIGHT, CHANNEL), "γ·c"),
         (times(EPS, BATCH), "ε·x"),  # a number is no array
         (times(S, BATCH), "s·x_i"),
         (Sigma(BATCH, (-2, -1)), "Σ x_i"),
-        (Sigma(times(WEIGHT, BATCH), (-2,)), "Σ γ·x_i"),
+        (Sigma(times(WEIGHT, BATCH), (-2,)), "Σ_i γ_j·x_{ij}"),
         (Sigma(times(WEIGHT, BATCH), (-2, -1)), "Σ_{ij} γ_j·x_{ij}"),
         (Sigma(times(WEIGHT, BATCH), (-1,)), "Σ_j γ_j·x_{ij}"),
-        (plus(BATCH, minus(Sigma(BATCH, (-1,)))), "x_i − Σ_j x_j"),
-        (times(BATCH, Sigma(times(BATCH, CHANNEL), (-2,))), "x_i Σ_j x_j·c"),
-        (plus(Sigma(BATCH, (-2,)), Sigma(CHANNEL, (-1,))), "Σ_j x_{ji} + Σ_j c_j"),
-        (Sigma(plus(BATCH, minus(Sigma(BATCH, (-1,)))), (-2,)), "Σ_j (x_{ji}−Σ_k x_{jk})"),
+        (plus(BATCH, minus(Sigma(BATCH, (-1,)))), "x_{ij} − Σ_k x_{ik}"),
+        (times(BATCH, Sigma(times(BATCH, CHANNEL), (-2,))), "x_{ij} Σ_k x_{kj}·c_j"),
+        (plus(Sigma(BATCH, (-2,)), Sigma(CHANNEL, (-1,))), "Σ_i x_{ij} + Σ c_i"),
+        (Sigma(plus(BATCH, minus(Sigma(BATCH, (-1,)))), (-2,)), "Σ_i (x_{ij}−Σ_k x_{ik})"),
         (times(WEIGHT, reshaped(WEIGHT, (3,), (3, 1))), "γ_j·γ_i"),
-        (Sigma(Reshaped(Symbol("x", (2, 6)), (2, 6), (2, 2, 3)), (-1,)), "Σ x_i"),
+        (Sigma(Reshaped(Symbol("x", (2, 6)), (2, 6), (2, 2, 3)), (-1,)), "Σ_k x_{ik}"),
         (Apply("softmax", (BATCH,), (5, 3)), "softmax(x)"),
-        (Sigma(Apply("softmax", (BATCH,), (5, 3)), (-1,)), "Σ softmax(x)"),
-        (times(WEIGHT, Apply("tanh", (BATCH,), (5, 3))), "γ·tanh(x_i)"),
+        (Sigma(Apply("softmax", (BATCH,), (5, 3)), (-1,)), "Σ_j softmax(x)_{ij}"),
+        (times(WEIGHT, Apply("tanh", (BATCH,), (5, 3))), "γ_j·tanh(x_{ij})"),
     ],
 )
 def test_letters_are_at_the_symbols_that_have_several_entries(formula, said):
@@ -177,7 +184,28 @@ def test_the_left_side_and_what_stands_beside_a_formula_decide_about_letters():
     assert text(slope, indexed([slope, Gradient("ℓ", "s", ())])) == "∂ℓ/∂x_i"
     assert text(XHAT, indexed([XHAT], [(1, 1)])) == "x̂_i"
     assert text(XHAT, indexed([XHAT], [(4, 1)])) == "x̂"
-    assert text(XHAT, indexed([XHAT], [(7, 1), (4, 1, 1)])) == "x̂"  # they do not fit beside it
+    assert text(XHAT, indexed([XHAT], [(7, 1)])) == "x̂"  # that does not fit beside it
+
+
+@pytest.mark.parametrize(("norm", "near"), [(0, (1, 4)), (1, (3, 1))])
+def test_a_letter_means_one_axis_in_all_lines_of_a_picture(norm, near):
+    """i the samples and j the features, in batch norm and in layer norm."""
+    x, mu, gamma = Symbol("x", (3, 4)), Symbol("μ", near), Symbol("γ", (4,))
+    y, r = Gradient("ℓ", "y", (3, 4)), Symbol("r", near)
+    letter = "ij"[1 - norm]
+    mean = Sigma(x, (norm - 2,))
+    lines = [
+        ([mu, mean], [f"μ_{letter}", f"Σ_{'ij'[norm]} x_{{ij}}"]),
+        ([x, times(gamma, x)], ["x_{ij}", "γ_j·x_{ij}"]),
+        (
+            [Gradient("ℓ", "γ", (4,)), Sigma(times(x, y), (-2,))],
+            ["∂ℓ/∂γ_j", "Σ_i x_{ij}·∂ℓ/∂y_{ij}"],
+        ),
+    ]
+    for formulas, wanted in lines:
+        assert [text(formula, indexed(formulas)) for formula in formulas] == wanted
+    assert text(r, indexed([r], [(3, 4)])) == f"r_{letter}"
+    assert text(gamma, indexed([gamma], [(3, 4), (3, 4)])) == "γ_j"  # on the arrow from x̂ to y
 
 
 def letters_of(mark):

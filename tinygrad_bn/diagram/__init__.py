@@ -14,6 +14,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..engine import listed, parents, toposort
 from ..graph import Tensor
 from ..scalar import Scalar
 from .drawing.dot import dot_text
@@ -50,7 +53,8 @@ __all__ = [
     "stepper",
 ]
 
-_LARGEST = 2000  # boxes; the layout of more takes minutes, and nobody can read it
+_MOST_BOXES = 2000  # of a picture; the layout of more takes minutes, and nobody can read it
+_MOST_NODES = 10_000  # of a graph that is not collapsed; to make boxes of more takes long
 _READABLE = 80  # nodes; what is larger is collapsed unless another view is asked for
 
 
@@ -105,10 +109,10 @@ class Diagram:
 
     def _painted(self) -> Picture:
         count = len(self.sketch.boxes)
-        if count > _LARGEST:
+        if count > _MOST_BOXES:
             raise ValueError(
-                f"a picture shows up to {_LARGEST:,} boxes and this one has {count:,}; draw a part "
-                "of it, or save it as .dot"
+                f"a picture shows up to {_MOST_BOXES:,} boxes and this one has {count:,}; draw a "
+                "part of it, or save it as .dot"
             )
         return paint(self.sketch)
 
@@ -173,7 +177,8 @@ def draw(
     `view`: "ops" shows every op; "symbols" what was named, with the local derivative on every arrow
     and what each path adds; "butterfly" the recorded backward pass beside the forward one; "fused"
     fused norms beside composed ones; "scalars" the single numbers, in a lane for each sample;
-    "collapsed" a network by its modules. None: "ops", or "collapsed" above 80 nodes.
+    "collapsed" a network by its modules. None: "ops", or "collapsed" above 80 nodes. A graph of
+    more than 10,000 nodes is a ValueError in all views but "collapsed".
     `notation`: how the symbols of batch norm are written, "ioffe", "fleuret" or "hat".
     `theme`: "auto" (as the reader's system), "light" or "dark".
 
@@ -187,6 +192,23 @@ def draw(
     """
     if view is not None and view not in VIEWS:
         raise ValueError(f"view: got {view!r:.40}, wants one of {', '.join(map(repr, VIEWS))}")
-    reading = Reading(record(output), notation)
-    view = view or ("ops" if len(reading.graph.nodes) <= _READABLE else "collapsed")
-    return Diagram(VIEWS[view](reading), reading.graph, theme)
+    if view not in (None, "collapsed"):
+        _check_size(output, view)
+    with np.errstate(all="ignore"):  # inf and NaN are shown, they are no reason to warn
+        reading = Reading(record(output), notation)
+        view = view or ("ops" if len(reading.graph.nodes) <= _READABLE else "collapsed")
+        return Diagram(VIEWS[view](reading), reading.graph, theme)
+
+
+def _check_size(output: Tensor | Scalar | Sequence[Tensor], view: str) -> None:
+    """Refuse a graph that is too large for a view, before it is recorded."""
+    if isinstance(output, Scalar):
+        count = len(toposort([output], lambda scalar: scalar.parents))
+    else:
+        nodes = [getattr(tensor, "node", None) for tensor in listed(output)]
+        count = len(toposort([node for node in nodes if node is not None], parents))
+    if count > _MOST_NODES:
+        raise ValueError(
+            f'draw: got a graph of {count:,} nodes, wants up to {_MOST_NODES:,} for view="{view}"; '
+            'draw a part of it, or with view="collapsed"'
+        )

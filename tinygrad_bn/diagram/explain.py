@@ -13,17 +13,18 @@ import numpy as np
 from ..graph import Tensor
 from ..scalar import Scalar
 from .drawing.sketch import Text
-from .drawing.text import LISTED, summary
+from .drawing.text import LISTED
 from .formulas.derivatives import Derivative
 from .formulas.formula import ONE, ZERO, Apply, Sigma, minus, plus, times
 from .formulas.indices import Index, inside_sigma
 from .formulas.latex import as_latex, latex_text
 from .formulas.typeset import Mark, as_factor, as_text, indexed, marks, symbol_marks
 from .reading import Reading
-from .recorded.record import UNTRACED, Node, record
+from .recorded.record import Node
 from .recorded.symbols import Place
-from .steps import Share, Step, backward_steps
+from .steps import Share, Step, backward_steps, read_backward, told
 
+_MOST_OPS = 1000  # a page of a book holds some ten of them
 _WIDTH = 100  # of a line in a terminal, where formulas and numbers allow
 
 
@@ -96,8 +97,8 @@ def explain(loss: Tensor | Scalar, notation: str = "ioffe") -> Explanation:
     paths meet.
 
     Record inside `tracing()` (Scalars need not be). A ValueError if values were not kept, if `loss`
-    is no single number, or for an unknown notation. It is computed here, in a backward pass that
-    changes no `.grad`.
+    is no single number, for more than 1,000 ops, or for an unknown notation. It is computed here,
+    in a backward pass that changes no `.grad`.
 
     >>> from tinygrad_bn import Scalar
     >>> from tinygrad_bn.tensor import named
@@ -114,22 +115,14 @@ def explain(loss: Tensor | Scalar, notation: str = "ioffe") -> Explanation:
         ∂ℓ/∂a =  −2 in total
         ∂ℓ/∂b =  ∂ℓ/∂u · a = 1 · 2 = 2
     """
-    if not isinstance(loss, (Tensor, Scalar)):
-        raise TypeError(f"explain: got {type(loss).__name__}, wants a Tensor or a Scalar")
-    with np.errstate(all="ignore"):  # infinite and undefined slopes are shown, not warned of
-        graph = record(loss)
-    reading = Reading(graph, notation)
-    if reading.loss is None or UNTRACED in graph.notes:
-        raise ValueError(f"explain: {'; '.join(graph.notes)}")
+    reading = read_backward(loss, notation, "explain", _MOST_OPS)
     steps = backward_steps(reading)
-    uses = Counter(share.place for step in steps for share in step.shares)
-    totals: dict[Place, Any] = {}
-    paragraphs = []
-    for step in steps:
-        paragraphs.append(_paragraph(reading, step, uses, totals))
-        totals |= {share.place: share.total for share in step.shares}
-    leaves = [(n.id, 0) for n in graph.nodes if n.kind == "leaf"]
-    notes = (*graph.notes, *_hooked(reading, leaves, totals))
+    shares = [share for step in steps for share in step.shares]
+    uses = Counter(share.place for share in shares)
+    last = {share.place: share for share in shares}
+    paragraphs = [_paragraph(reading, step, uses, last) for step in steps]
+    leaves = [(n.id, 0) for n in reading.graph.nodes if n.kind == "leaf"]
+    notes = (*reading.graph.notes, *_hooked(reading, leaves, last))
     return Explanation(tuple(_given(reading)), tuple(paragraphs), notes)
 
 
@@ -148,20 +141,20 @@ def _given(reading: Reading) -> Iterator[Equation]:
         yield Equation(symbol_marks(name), (value_marks(value),))
 
 
-def _paragraph(reading: Reading, step: Step, uses: Counter, totals: dict) -> Paragraph:
+def _paragraph(reading: Reading, step: Step, uses: Counter, last: dict) -> Paragraph:
     arrived = [
-        Equation(marks(reading.gradient(place)), (value_marks(reading.output(place).gradient),))
-        for place in step.arrived
+        Equation(marks(reading.gradient(place)), (_arrived(reading, place, rounding),))
+        for place, rounding in zip(step.arrived, step.rounding)
     ]
     handed_on: list[Equation] = []
     where: dict[str, Equation] = {}
     for share in step.shares:
         handed_on += _handed_on(reading, step, share, uses)
         for symbol, meaning in share.derivative.where.items() if share.derivative else ():
-            index = indexed([symbol, meaning])
-            where[symbol.name] = Equation(marks(symbol, index), (marks(meaning, index),))
+            left, right = reading.line([symbol, meaning], step.arrived)
+            where[symbol.name] = Equation(left, (right,))
         uses[share.place] -= 1
-    notes = tuple(_hooked(reading, step.arrived, totals))
+    notes = tuple(_hooked(reading, step.arrived, last))
     computed = _computed(reading, step.node)
     return Paragraph(computed, tuple(arrived), tuple(handed_on), tuple(where.values()), notes)
 
@@ -172,7 +165,7 @@ def _computed(reading: Reading, node: Node) -> Equation:
     symbols = [reading.of_ops.symbol(place) for place in places]
     formula = reading.of_ops.definitions[places[0]]
     if len(places) > 1 and isinstance(formula, Apply):
-        formula = replace(formula, how=None)  # all outputs are meant
+        formula = replace(formula, how=formula.how.of_all_outputs())
     index = indexed([symbols[0], formula])
     left = [mark for symbol in symbols for mark in (("text", ", "), marks(symbol, index))]
     return Equation(("row", *left[1:]), (marks(formula, index),))
@@ -183,7 +176,7 @@ def _handed_on(reading: Reading, step: Step, share: Share, uses: Counter) -> Ite
     place is handed something from here on."""
     slope, derivative = reading.gradient(share.place), share.derivative
     sign = "=" if share.first and uses[share.place] == 1 else "+="
-    amount = value_marks(share.amount)
+    amount = value_marks(share.amount, share.rounding)
     if derivative is None:
         yield Equation(marks(slope), (amount,), sign)
     else:
@@ -192,7 +185,8 @@ def _handed_on(reading: Reading, step: Step, share: Share, uses: Counter) -> Ite
         yield Equation(marks(slope, index), (*formulas, amount), sign)
     if not share.first:
         said = " in total" if uses[share.place] == 1 else " so far"
-        yield Equation(marks(slope), (("row", value_marks(share.total), ("name", said)),))
+        total = value_marks(share.total, share.total_rounding)
+        yield Equation(marks(slope), (("row", total, ("name", said)),))
 
 
 def _chain_rule(
@@ -216,7 +210,12 @@ def _chain_rule(
     yield product(marks(arrived[0], inside), as_factor(factor, inside))
     numbers, values = derivative.numbers, reading.output(step.arrived[0]).gradient
     if numbers is not None and 0 < np.size(numbers) <= LISTED and np.size(values) <= LISTED:
-        yield product(value_marks(values), value_marks(_merged(numbers), in_product=True))
+        arrived = _arrived(reading, step.arrived[0], step.rounding[0])
+        yield product(arrived, value_marks(_merged(numbers), in_product=True))
+
+
+def _arrived(reading: Reading, place: Place, rounding: float) -> Mark:
+    return value_marks(reading.output(place).gradient, rounding)
 
 
 def _merged(numbers: Any) -> np.ndarray:
@@ -228,13 +227,13 @@ def _merged(numbers: Any) -> np.ndarray:
     return array
 
 
-def _hooked(reading: Reading, places: Iterable[Place], totals: dict) -> Iterator[str]:
-    """What hooks have made of the sums that arrived."""
+def _hooked(reading: Reading, places: Iterable[Place], last: dict[Place, Share]) -> Iterator[str]:
+    """What hooks have made of the sums that arrived, which the last share of a place tells."""
     for place in places:
         hooks = getattr(reading.graph.nodes[place[0]].origin, "hooks", None) or {}
-        if place in totals and hooks.get(place[1]):
+        if place in last and hooks.get(place[1]):
             name, made = _plain(reading.slope(place)), reading.output(place).gradient
-            yield f"hooks were given {name} = {_said(totals[place])} and made {_said(made)} of it"
+            yield f"hooks were given {name} = {told(last[place].total)} and made {told(made)} of it"
 
 
 # --- Numbers --------------------------------------------------------------------------------------
@@ -242,25 +241,15 @@ def _hooked(reading: Reading, places: Iterable[Place], totals: dict) -> Iterator
 _NUMBERS = re.compile(r"(−?(?:\d[\d.]*(?:e[+−]?\d+)?|inf|nan))")
 
 
-def _said(value: Any) -> str:
-    """A number; a few in parentheses, rows apart; mean and deviation of many."""
-    array = np.asarray(value)
-    long = [n for n in array.shape if n != 1]
-    if not 1 < array.size <= LISTED:
-        return summary(array)
-    return f"({'; '.join(map(summary, array.reshape(-1, long[-1])))})"
-
-
-def value_marks(value: Any, in_product: bool = False) -> Mark:
+def value_marks(value: Any, rounding: float = 0.0, in_product: bool = False) -> Mark:
     """Numbers as a mark; a negative one stands in parentheses in a product."""
-    said = _said(value)
+    said = told(value, rounding)
     pieces = []
     for k, piece in enumerate(_NUMBERS.split(said)):
         kind = "number" if k % 2 else "name" if piece.strip().isalpha() else "text"
         pieces += [(kind, piece)] * bool(piece)
     mark = pieces[0] if len(pieces) == 1 else ("row", *pieces)
-    needs_parentheses = in_product and not said.startswith("(") and not said[0].isdigit()
-    return ("paren", mark) if needs_parentheses else mark
+    return ("paren", mark) if in_product and said.startswith("−") else mark
 
 
 # --- On paper -------------------------------------------------------------------------------------

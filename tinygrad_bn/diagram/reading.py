@@ -1,5 +1,6 @@
 """A recorded graph read in a notation: what the views, `explain` and the pages say of it."""
 
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from .drawing.sketch import Row, Text, plain
@@ -8,7 +9,7 @@ from .formulas.derivatives import Derivative, Formulas
 from .formulas.formula import Formula, Gradient, Symbol
 from .formulas.typeset import Mark, as_text, indexed, marks, symbol_marks
 from .recorded.paths import edges_into
-from .recorded.record import Graph, Node, Output
+from .recorded.record import UNTRACED, Graph, Node, Output
 from .recorded.symbols import NOTATIONS, Place, symbols_of
 from .recorded.symbols import is_plain_number as is_plain_number
 
@@ -32,6 +33,12 @@ class Reading:
     def output(self, place: Place) -> Output:
         return self._outputs[place]
 
+    def want_gradients(self, caller: str) -> None:
+        """A ValueError, which begins with the name of the caller, if gradients or values are
+        missing."""
+        if self.loss is None or UNTRACED in self.graph.notes:
+            raise ValueError(f"{caller}: {'; '.join(self.graph.notes)}")
+
     @cached_property
     def of_ops(self) -> Formulas:
         return Formulas(self.graph, self.names, set(self.names), NOTATIONS[self.notation])
@@ -53,16 +60,21 @@ class Reading:
         return formulas.derivatives(node.id, {index: self.gradient((node.id, index))})
 
     def marks_of(self, formula: Formula, *near: Place) -> Mark:
-        """A formula with an index i where one is needed, also beside the places `near`."""
-        shapes = [self._outputs[place].shape or () for place in near]
-        return marks(formula, indexed([formula], shapes))
+        """A formula with the letters of a line in which the places `near` stand, too."""
+        return self.line([formula], near)[0]
+
+    def line(self, formulas: Sequence[Formula], near: Iterable[Place] = ()) -> list[Mark]:
+        """The formulas of one line, with an index i, j, … where one is needed, also beside the
+        places `near`."""
+        index = indexed(formulas, [self._outputs[place].shape or () for place in near])
+        return [marks(formula, index) for formula in formulas]
 
     def definition(self, formulas: Formulas, place: Place) -> Text:
         """= what the place is computed as, or nothing for what is not computed."""
         formula = formulas.definitions.get(place)
         if formula is None or (isinstance(formula, Symbol) and formula.name == self.names[place]):
             return ()
-        return as_text(self.marks_of(formula))
+        return as_text(self.line([formulas.symbol(place), formula])[1])
 
     # --- Pieces of boxes --------------------------------------------------------------------------
 

@@ -1,10 +1,15 @@
 """No violation that axe-core can find, in either theme, at the width of a desk and of a phone."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from tinygrad_bn.diagram import draw
+from tinygrad_bn.diagram import comparison, draw
 from tinygrad_bn.diagram.batch_norm import worked_example
 from tinygrad_bn.diagram.pages.stepper import stepper
+
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "results" / "fused_composed.json"
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +18,8 @@ def folder(browser, tmp_path_factory):
     loss = worked_example("composed")
     stepper(loss).save(folder / "stepper.html")
     draw(loss, "symbols").save(folder / "picture.html")
+    measured = json.loads(BENCHMARK.read_text())
+    comparison(worked_example("fused"), measured).save(folder / "fused_vs_composed.html")
     return folder
 
 
@@ -22,7 +29,12 @@ DESK, PHONE = (1280, 900), (420, 900)
 @pytest.mark.parametrize(
     ("name", "size", "theme"),
     [
-        *[("stepper.html", size, theme) for size in (DESK, PHONE) for theme in ("light", "dark")],
+        *[
+            (name, size, theme)
+            for name in ("stepper.html", "fused_vs_composed.html")
+            for size in (DESK, PHONE)
+            for theme in ("light", "dark")
+        ],
         *[("picture.html", DESK, "light"), ("picture.html", PHONE, "dark")],
     ],
 )

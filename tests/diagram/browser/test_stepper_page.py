@@ -324,6 +324,21 @@ def test_without_script_there_is_the_finished_graph_and_the_table(visit, file):
     assert "1.136" not in gradient
 
 
+def test_no_answer_is_seen_before_the_script_has_run(visit, file, tmp_path):
+    before = tmp_path / "before.html"
+    html = file.read_text("utf-8")
+    before.write_text(re.sub("<script>.*?</script>", "", html, flags=re.S), "utf-8")
+    visibility = "getComputedStyle(document.querySelector('main')).visibility"
+    assert visit(before).evaluate(visibility) == "hidden"
+    assert visit(file).evaluate(visibility) == "visible"
+
+
+def test_what_is_to_come_does_not_fade_out_at_first(visit, file):
+    page = visit(file, reduced_motion="no-preference")
+    assert page.evaluate("document.getAnimations().length") == 0
+    assert numbers(page, "d") == [[], []]
+
+
 # --- Phones, notebooks, other graphs --------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Numbers and arrays as shapes: up to 8 elements one by one, more as a heat map.
+"""Numbers and arrays as shapes: up to 16 elements one by one, more as a heat map.
 
 Green is above 0 and violet below; the stronger, the nearer to the largest absolute value. A number
 stands in every cell, or the mean and the standard deviation beside the map, and what is not finite
@@ -16,6 +16,7 @@ from .sketch import plain
 from .style import CELL, HEAT_LEVELS, ROW
 from .text import LISTED, number, summary
 
+_MOST_NUMBERED, _LONGEST_ROW = 16, LISTED  # cells with numbers, and how many of them in a row
 _WORDS_HEIGHT = 14
 _CELL_HEIGHT, _CELL_BASELINE = 16, 11.5
 _NARROWEST, _CELL_PADDING = 26, 5
@@ -25,8 +26,7 @@ _GAP = 2
 
 def cell_width(value: Any) -> float:
     """The width that the numbered cells of an array need; 0 if it has none."""
-    array = np.asarray(value)
-    if value is None or not 1 < array.size <= LISTED:
+    if value is None or not _is_numbered(array := np.asarray(value)):
         return 0
     widest = max(text_width(plain(number(v)), CELL) for v in array.ravel().tolist())
     return max(_NARROWEST, widest + 2 * _CELL_PADDING)
@@ -41,7 +41,7 @@ def cells(value: Any, role: str, width: float) -> Block:
         return _words(summary(array), role)
     with np.errstate(all="ignore"):  # sums of huge numbers are inf, and shown as that
         grid = _as_grid(array).astype(np.float64)
-        if array.size <= LISTED:
+        if _is_numbered(array):
             return _numbered(grid, width)
         return _heat_map(_pooled(_pooled(grid, 0), 1), _words(summary(array), role))
 
@@ -49,7 +49,12 @@ def cells(value: Any, role: str, width: float) -> Block:
 def is_pooled(value: Any) -> bool:
     """Whether the cells of a value are means of blocks, because it has too many numbers."""
     array = np.asarray(value)
-    return array.size > LISTED and max(_as_grid(array).shape) > _MAP_EDGE
+    return array.size > 1 and max(_as_grid(array).shape) > _MAP_EDGE
+
+
+def _is_numbered(array: np.ndarray) -> bool:
+    """Whether a number fits in every cell."""
+    return 1 < array.size <= _MOST_NUMBERED and _as_grid(array).shape[1] <= _LONGEST_ROW
 
 
 def _words(text: str, role: str) -> Block:
@@ -58,7 +63,8 @@ def _words(text: str, role: str) -> Block:
 
 
 def _as_grid(array: np.ndarray) -> np.ndarray:
-    """Two dimensions: one row if there is but one dimension to speak of."""
+    """Two dimensions: one row if there is but one dimension to speak of, as in a batch of one
+    feature, (4, 1)."""
     array = array.reshape([n for n in array.shape if n > 1])
     return array.reshape(1 if array.ndim == 1 else array.shape[0], -1)
 
@@ -97,17 +103,19 @@ def _numbered(grid: np.ndarray, width: float) -> Block:
 
 
 def _heat_map(grid: np.ndarray, words: Block) -> Block:
-    """Words above unnumbered cells; the cells of a look are one shape, which keeps files small."""
-    top = words.height + _GAP
+    """Words above unnumbered cells, which end where they end; the cells of a look are one shape,
+    which keeps files small."""
+    rows, columns = grid.shape
+    top, left = words.height + _GAP, max(0, words.width - columns * _MAP_CELL)
     corners = defaultdict(list)
     for i, row in enumerate(_levels(grid)):
         for j, level in enumerate(row):
-            corners[level].append((j * _MAP_CELL, top + i * _MAP_CELL))
+            corners[level].append((left + j * _MAP_CELL, top + i * _MAP_CELL))
     tiles = [Tiles(_look(k), _MAP_CELL, _MAP_CELL, tuple(corners[k])) for k in sorted(corners)]
     crosses = [
         Label(
             "text ink",
-            (j + 0.5) * _MAP_CELL,
+            left + (j + 0.5) * _MAP_CELL,
             top + (i + 1) * _MAP_CELL - 1,
             plain("×"),
             _MAP_CELL,
@@ -115,6 +123,5 @@ def _heat_map(grid: np.ndarray, words: Block) -> Block:
         )
         for i, j in np.argwhere(~np.isfinite(grid)).tolist()
     ]
-    rows, columns = grid.shape
-    width, height = max(columns * _MAP_CELL, words.width), top + rows * _MAP_CELL
+    width, height = left + columns * _MAP_CELL, top + rows * _MAP_CELL
     return Block(width, height, (*words.shapes, *tiles, *crosses))

@@ -9,11 +9,11 @@ from html import escape
 from textwrap import wrap
 
 from .boxes import heading
-from .sketch import Box, Frame, Row, Sketch, Table, Text, Wire
+from .sketch import Box, Frame, Row, Sketch, Table, Text, Wire, joined
 from .style import FONTS, LOOKS, ROW, ROW_TEXT, SMALL, WIRE_TEXT, Look, Palette
 from .text import printable, summary
 
-_LINE = 48  # characters of a row of numbers; what is longer goes on below
+_LONGEST_LINE = 48  # characters of a row of numbers; what is longer goes on below
 _STYLES = {"forward": "solid", "backward": "dashed", "saved": "dotted", "zero": "dashed"}
 
 
@@ -28,7 +28,7 @@ def dot_text(sketch: Sketch, palette: Palette) -> str:
         f"edge [arrowsize=0.6 {font}]",
     ]
     if sketch.notes:
-        notes = "<BR/>".join(_markup(((note, 0),)) for note in sketch.notes)
+        notes = "<BR/>".join(_markup(joined(note)) for note in sketch.notes)
         settings.append(f"label=<{_colored(notes, palette['muted'])}>")
     return skeleton(
         sketch,
@@ -78,12 +78,12 @@ def _clusters(frames: Sequence[Frame], attributes: Sequence[str], names: dict) -
         inner[around[-1] if around else None].append(k)
         inner[k] = []
 
-    def lines(k: int) -> list[str]:
+    outermost, clusters = inner.pop(None), {}
+    for k in reversed(inner):  # those within others first
         members = " ".join(names[box] for box in frames[k].boxes)
-        within = [f"  {line}" for j in inner[k] for line in lines(j)]
-        return [f"subgraph cluster{k} {{", f"  {attributes[k]}", f"  {members}", *within, "}"]
-
-    return [line for k in inner[None] for line in lines(k)]
+        within = [attributes[k], members, *(line for j in inner[k] for line in clusters[j])]
+        clusters[k] = [f"subgraph cluster{k} {{", *(f"  {line}" for line in within), "}"]
+    return [line for k in outermost for line in clusters[k]]
 
 
 def _label(box: Box | Table, palette: Palette) -> str:
@@ -141,7 +141,7 @@ def _rows(rows: Sequence[Row], palette: Palette) -> str:
 def _row(row: Row, palette: Palette) -> str:
     """What a row says and the last of its values, on as many lines as that takes."""
     shown = [value for value in row.values[-1:] if value is not None]
-    numbers = [line for value in shown for line in wrap(summary(value), _LINE)]
+    numbers = [line for value in shown for line in wrap(summary(value), _LONGEST_LINE)]
     first = [part for part in (_markup(row.label), *numbers[:1]) if part]
     lines = '<BR ALIGN="LEFT"/>'.join([" ".join(first), *numbers[1:]])
     band = LOOKS.get(f"band {row.role}")

@@ -22,6 +22,7 @@ from .shapes import Edges, Point, Size
 from .sketch import Sketch
 
 TIME_LIMIT = 20  # seconds
+_BESIDE_TITLE = 10  # for a wire that runs beside the title of a frame
 
 Things = dict[str, dict[str, Any]]
 
@@ -79,13 +80,16 @@ def _in_layers(sketch: Sketch, sizes: Sizes) -> Places:
     rooms = [f"label=<{_room(*size, wide)}>" for size, wide in zip(sizes.boxes, sizes.columns)]
     ranked = [i for i, wire in enumerate(sketch.wires) if wire.ranked]
     wires = [f"id=w{i} {_label(sizes.labels[i])}" for i in ranked]
-    frames = [_label(size) for size in sizes.titles]
+    # A frame is so wide that beside a wire through its upper edge there is room for its title.
+    spare = [size[0] + _BESIDE_TITLE if size else 0 for size in sizes.titles]
+    frames = [_label(size and (size[0] + w, size[1])) for size, w in zip(sizes.titles, spare)]
     graph = replace(sketch, wires=tuple(sketch.wires[i] for i in ranked))
     things, edges = _run(skeleton(graph, settings, rooms, wires, frames))
     boxes = [around(_point(things[f"n{i}"]["pos"]), size) for i, size in enumerate(sizes.boxes)]
     clusters = [things[f"cluster{k}"] for k in range(len(sketch.frames))]
     borders = tuple(_edges(cluster["bb"]) for cluster in clusters)
     titles = [_point(cluster["lp"]) if "lp" in cluster else None for cluster in clusters]
+    titles = [title and (title[0] - w / 2, title[1]) for title, w in zip(titles, spare)]
     taken = [around(title, size) for title, size in zip(titles, sizes.titles) if title]
     # Now and then Graphviz leads a wire through a box; such a one is led around too.
     found = {i: _route(edges[f"w{i}"]) for i in ranked}

@@ -19,7 +19,7 @@ _LINE_HEIGHT, _NOTE_HEIGHT = 15, 16
 _TEXT_PADDING = 4
 _ARROW_HALF_WIDTH = 3.2
 _POOLED = "Maps of arrays with more than 16 numbers along an edge show the means of blocks."
-_NOTE_LINE = 72  # characters of a line of the notes; below a wide picture it may be longer
+_LONGEST_NOTE = 72  # characters of a line of the notes; below a wide picture it may be longer
 
 
 def paint(sketch: Sketch) -> Picture:
@@ -151,10 +151,12 @@ def _has_means(box: Box | Table) -> bool:
     return any(is_pooled(value) for c in columns for row in c.rows for value in row.values)
 
 
-def _notes(notes: Sequence[str], width: float) -> Block:
+def _notes(notes: Sequence[Text | str], width: float) -> Block:
     """Sentences in lines that are hardly wider than the picture."""
-    longest = max(_NOTE_LINE, int(width / (SMALL / 2)))
-    lines = [plain(line) for note in notes for line in wrap(note, longest)]
+    longest = max(_LONGEST_NOTE, int(width / (SMALL / 2)))
+    lines: list[Text] = []
+    for note in notes:  # a formula is one line
+        lines += map(plain, wrap(note, longest)) if isinstance(note, str) else [note]
     shapes = tuple(
         Label("text muted", 0, _NOTE_HEIGHT * (k + 0.75), line, SMALL)
         for k, line in enumerate(lines)

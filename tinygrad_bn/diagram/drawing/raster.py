@@ -4,6 +4,7 @@ This file alone imports matplotlib; `save` imports it where a PNG or a PDF is as
 """
 
 import io
+import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
 
@@ -11,6 +12,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ft2font import FT2Font
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.textpath import TextToPath
@@ -23,7 +25,7 @@ from .text import printable
 
 _DPI, _UNITS_PER_INCH = 144, 72  # two pixels of a PNG to a unit of the picture
 _MOST_PIXELS = 50_000_000  # which are 200 MB in memory
-_MISSING = "□"  # stands for a character that the font does not have
+_MISSING = "\N{REPLACEMENT CHARACTER}"  # for a character that the font does not have
 _METADATA = {  # no dates and no versions, so that the same picture is the same bytes
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -122,8 +124,16 @@ def _run(characters: str, bold: bool) -> tuple[Path, float]:
     """The outline of characters that stand on the origin, and how far they go to the right."""
     properties = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
     font = get_font(findfont(properties))
-    known = "".join([c if font.get_char_index(ord(c)) else _MISSING for c in characters])
+    known = "".join([_known(character, font) for character in characters])
     vertices, codes = TextToPath().get_text_path(properties, known)
     font.set_size(TextToPath.FONT_SCALE, TextToPath.DPI)
     advance = sum(font.load_char(ord(c)).linearHoriAdvance for c in known) / 65536
-    return Path(vertices, codes), advance
+    # A mark with no letter to stand on is given a circle, which has no part in the advance.
+    right = max((x for x, _ in vertices), default=0)
+    return Path(vertices, codes), max(advance, right)
+
+
+def _known(character: str, font: FT2Font) -> str:
+    """The character, else the letter that it is a form of (𝓛 → L), else the sign for neither."""
+    forms = (character, unicodedata.normalize("NFKD", character)[0])
+    return next((form for form in forms if font.get_char_index(ord(form))), _MISSING)

@@ -70,10 +70,8 @@ def beside_wires(
     sizes: Sequence[Size | None],
     routes: Sequence[Route],
 ) -> list[Point | None]:
-    """The middles of the titles of frames, each moved along the upper edge to where no wire is.
-
-    One for which there is no such place stays.
-    """
+    """The middles of the titles of frames, each moved along the upper edge to where no wire is, or
+    as little of wires as can be."""
     points = [_on_curve(np.array(route.points), 100) for route in routes]
     xs, ys = np.concatenate([*points, np.empty((0, 2))]).T
     order = np.argsort(ys, kind="stable")
@@ -84,10 +82,9 @@ def beside_wires(
             x, y = title
             _, top, _, bottom = around(title, size)
             crossing = xs[slice(*np.searchsorted(ys, (top, bottom)))]
-            for place in np.linspace(x, left + right - x, 9).tolist():
-                if not (abs(crossing - place) < size[0] / 2).any():
-                    title = (place, y)
-                    break
+            spots = np.linspace(x, left + right - x, 33)
+            covered = (abs(crossing[:, np.newaxis] - spots) < size[0] / 2).sum(axis=0)
+            title = spots[covered.argmin()].item(), y
         moved.append(title)
     return moved
 

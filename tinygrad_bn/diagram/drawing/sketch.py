@@ -99,7 +99,7 @@ class Sketch:
     boxes: tuple[Box | Table, ...]
     wires: tuple[Wire, ...]
     frames: tuple[Frame, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text | str, ...] = ()
     across: bool = False
     level: tuple[tuple[str, str], ...] = ()
 

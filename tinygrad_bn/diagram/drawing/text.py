@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 LISTED = 8  # elements of an array that are shown one by one
-_NAME_LENGTH = 40
+_LONGEST_NAME = 40
 _CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, line separators
 # Characters that turn the direction of the text after them, beyond the end of the name.
 _TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -22,7 +22,7 @@ def clean(name: str) -> str:
     'ab'
     """
     kept = printable(name)
-    return kept if len(kept) <= _NAME_LENGTH else kept[: _NAME_LENGTH - 1] + "…"
+    return kept if len(kept) <= _LONGEST_NAME else kept[: _LONGEST_NAME - 1] + "…"
 
 
 def printable(text: str) -> str:
@@ -54,6 +54,8 @@ def summary(value: Any) -> str:
     ('0.5, 3.5', 'mean 49.5 ± 28.87')
     >>> summary(np.array([0.1, 0.2, -0.3] * 3))
     'mean ≈ 0 ± 0.216'
+    >>> summary(np.array([0.1, 0.2 - 0.1, 0.3 - 0.2] * 3))
+    'mean 0.1 ± ≈ 0'
     """
     array = np.asarray(value)
     if array.size == 0:
@@ -64,6 +66,7 @@ def summary(value: Any) -> str:
         wide = array.astype(np.float64)
         mean, deviation = wide.mean(), wide.std()
         exact = array.dtype.kind != "f"
-        noise = 0 if exact else np.abs(wide).max() * np.finfo(array.dtype).eps
-    rounded = "≈ 0" if 0 < abs(mean) < noise else number(mean)  # the digits would be rounding
-    return f"mean {rounded} ± {number(deviation)}"
+        noise = 0 if exact else 4 * np.finfo(array.dtype).eps * np.abs(wide).max()
+    # What is not larger than a few roundings of the largest element has no digits to show.
+    said = ["≈ 0" if 0 < abs(each) < noise else number(each) for each in (mean, deviation)]
+    return f"mean {said[0]} ± {said[1]}"

@@ -26,15 +26,16 @@ from .formula import (
     sigma,
     times,
     varies,
+    within,
 )  # fmt: skip
 
 NONE = Apply("None", ())  # stands for an argument that is left out before others
 
 
 class Call:
-    """An op with its options, and which of its outputs is meant."""
+    """An op with its options, and which of its outputs is meant; None stands for all."""
 
-    def __init__(self, op: Op, options: Mapping[str, Any], output: int = 0) -> None:
+    def __init__(self, op: Op, options: Mapping[str, Any], output: int | None = 0) -> None:
         self.op, self.options, self.output = op, options, output
         self._key = op, output, _hashable(options)
 
@@ -42,6 +43,9 @@ class Call:
     def name(self) -> str:
         """That of an op of the library; "" for a user's, whatever it is called."""
         return self.op.name if (self.op.__module__ or "").startswith(_LIBRARY) else ""
+
+    def of_all_outputs(self) -> "Call":
+        return Call(self.op, self.options, None)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Call) and self._key == other._key
@@ -99,8 +103,13 @@ def applied(
         case "linear", [_, *bias]:
             turned = Apply("ᵀ", (spread[1],), shapes[1][::-1])
             return plus(Apply("@", (spread[0], turned), shape), *bias)
+        case "matmul", [_] if min(map(len, shapes.values())) > 1 and shapes[0][-1] == 1:
+            return times(*[_row(x, shapes[k]) for k, x in enumerate(spread)])  # xᵢ · yⱼ
         case "matmul", [_]:
             return Apply("@", spread, shape)
+        case "concatenate", _:
+            parts = [_taken_apart(x, shapes[k], call) for k, x in enumerate(arguments)]
+            return unknown if None in parts else Apply("stack", tuple(parts), shape, call)
         case (("transpose" | "swapaxes"), []):
             return _transposed(x, _order(call, len(shape)), unknown)
         case "where", [_, _]:
@@ -115,6 +124,24 @@ def _spread(formula: Formula, shape: Shape | None) -> Formula:
     if shape is None or shape_of(formula) == shape:
         return formula
     return Reshaped(formula, shape, shape)
+
+
+def _row(x: Formula, shape: Shape) -> Formula:
+    """A factor of @ as entries: of a row that is a column on its side, those of the column."""
+    if isinstance(x, Apply) and x.name == "ᵀ":
+        return reshaped(x.arguments[0], (*shape[:-2], shape[-1], shape[-2]), shape)
+    return x
+
+
+def _taken_apart(x: Formula, shape: Shape, call: Call) -> Formula | None:
+    """What `stack` has given an axis of length 1; None for what had one before."""
+    axis = call.options.get("axis", 0)
+    if axis is None or shape[axis] != 1:
+        return None
+    before = tuple(n for k, n in enumerate(shape) if k != axis % len(shape))
+    part = reshaped(x, shape, before)
+    moves = [sum(isinstance(p, Reshaped) for p in within(formula)) for formula in (part, x)]
+    return part if len(shape_of(part)) < len(shape) and moves[0] <= moves[1] else None
 
 
 def _arithmetic(name: str, x: Formula, more: Sequence[Formula]) -> Formula | None:
@@ -149,6 +176,8 @@ def _times_m(x: Formula, y: Formula, counted: Callable[[int], Formula]) -> Formu
 def _mean(x: Formula, axes: Sequence[int], shape: Shape, counted: Callable) -> Formula:
     kept = [axis for axis in axes if varies(x, (axis,))]
     m = math.prod(shape[axis] for axis in kept)
+    if not m:
+        return number(math.nan)
     return times(power(counted(m), -1), sigma(x, kept, shape))
 
 

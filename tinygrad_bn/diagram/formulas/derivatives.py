@@ -20,6 +20,7 @@ from .computed import Call, applied, scalar_formula
 from .factors import factor_of
 from .formula import (
     ZERO,
+    Apply,
     Formula,
     Gradient,
     Product,
@@ -36,6 +37,7 @@ from .formula import (
     symbols,
     times,
     varies,
+    within,
 )  # fmt: skip
 from .rules import RuleReader, short, values_in_a_mean
 from .scalar_rules import scalar_slopes
@@ -83,7 +85,6 @@ class Formulas:
         self.definitions: dict[Place, Formula] = {}
         self._meaning: dict[Place, Formula] = {}  # what stands for a place in other formulas
         self._recorded: dict[int, dict[int, Formula]] = {}  # the same, by id of the engine's node
-        self.named_in_rules: dict[str, Formula] = {}  # by those that were read so far
         self._numbers: dict[tuple[str, float], Symbol] = {}  # by name and value
         self._deviations: dict[frozenset, set[int]] = {}  # what is less its mean: over which axes
         for node in graph.nodes:
@@ -181,9 +182,8 @@ class Formulas:
 
         first = {index: (gradient, None) for index, gradient in arriving.items()}
         found = propagate(self.graph, end, first, hand_on, self._stops, add)
-        self.named_in_rules |= {symbol.name: meaning for symbol, meaning in rules.where.items()}
         return {
-            place: self._derivative(arriving, gradient, numbers, rules.where)
+            place: self._derivative(end, arriving, place, gradient, numbers, rules.where)
             for place, (gradient, numbers) in found.items()
         }
 
@@ -209,8 +209,9 @@ class Formulas:
             index: self._output(node, index, is_end) for index in range(node.origin.many or 1)
         }
         for edge, formula, array in rules.read(node, edges, arriving, outputs):
-            start, shape, numbers = (edge.start, edge.output), np.shape(array), None
-            if is_end and len(arriving) == 1:
+            start, numbers = (edge.start, edge.output), None
+            shape = self._shapes[start] if array is None else np.shape(array)
+            if is_end and len(arriving) == 1 and array is not None:
                 factor = factor_of(formula, *arriving.values())
                 if factor is not None and not factor.picked:
                     numbers = to_device(array, "cpu")
@@ -230,8 +231,20 @@ class Formulas:
         return self._meaning[place]
 
     def _derivative(
-        self, arriving: Mapping[int, Gradient], gradient: Formula, numbers: Any, where: dict
+        self,
+        end: int,
+        arriving: Mapping[int, Gradient],
+        start: Place,
+        gradient: Formula,
+        numbers: Any,
+        where: dict,
     ) -> Derivative:
+        if any(isinstance(part, Apply) and part.name == "…" for part in within(gradient)):
+            slopes = {k: Gradient(self._names[end, k], self._names[start]) for k in arriving}
+            shape = self._shapes[start]
+            pairs = [(came, slopes[k]) for k, came in arriving.items()]
+            gradient = plus(*[Apply("·", pair, shape) for pair in pairs])
+            return Derivative(gradient, None, None, False, {})
         used = symbols(gradient)
         for symbol in reversed(where):  # a later one may be made of earlier ones
             used |= symbols(where[symbol]) if symbol in used else set()

@@ -124,6 +124,11 @@ def number(value: float | Fraction) -> Product:
     return Product(_in_bounds(Fraction(value)), ())
 
 
+def is_number(formula: Formula) -> bool:
+    """Whether it is a number, and no symbol is in it."""
+    return isinstance(formula, Product) and not formula.factors
+
+
 def _in_bounds(value: Any) -> Any:
     """A coefficient, as a float if it has more digits than one: they would only grow."""
     if isinstance(value, float) or max(abs(value.numerator), value.denominator) <= 2**53:

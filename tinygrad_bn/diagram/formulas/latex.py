@@ -3,12 +3,12 @@
 import itertools
 import unicodedata
 
-from .typeset import Mark, signed_terms
+from .typeset import PLAIN, Mark, signed_terms
 
 _LATEX = {
     "ℓ": r"\ell ", "𝓛": r"\mathcal{L}", "∂": r"\partial ", "−": "-", "·": r"\cdot ",
     "×": r"\times ", "²": "{}^{2}", "³": "{}^{3}", "½": r"\frac{1}{2}", "∞": r"\infty ",
-    "±": r"\pm ", "…": r"\dots ", "≈": r"\approx ", "@": r"\,", " ": r"\ ", "~": r"\sim ",
+    "±": r"\pm ", "…": r"\dots ", "≈": r"\approx ", "@": r"\,", " ": r"\ ", "~": r"\sim ", "′": "'",
     "\\": r"\backslash ", "^": r"\wedge ", "<": "{<}", ">": "{>}"  # in Markdown no tags
 }  # fmt: skip
 _LATEX |= {c: f"\\{c}" for c in "#$%&_{}"}
@@ -18,6 +18,7 @@ _COMMANDS = (
     "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
 )
 _LATEX |= {letter: f"\\{name} " for letter, name in zip(_GREEK, _COMMANDS.split())}
+_FUNCTIONS = {"cos", "exp", "log", "max", "min", "sin", "tanh"}  # which LaTeX has commands for
 _ACCENTS = {
     "\u0300": "grave", "\u0301": "acute", "\u0302": "hat", "\u0303": "tilde", "\u0304": "bar",
     "\u0306": "breve", "\u0307": "dot", "\u0308": "ddot", "\u030c": "check"
@@ -30,12 +31,15 @@ def as_latex(mark: Mark) -> str:
     match kind:
         case "symbol":
             base, raised, below, above = inside
-            above = raised.translate({ord("²"): "2", ord("³"): "3"}) + above
+            above = raised.translate(PLAIN) + above
             below = f"_{{{latex_characters(below)}}}" if below else ""
             above = f"^{{{latex_characters(above)}}}" if above else ""
             return latex_characters(base) + below + above
         case "name":
             return latex_text(inside[0])
+        case "function":
+            (name,) = inside
+            return rf"\{name}" if name in _FUNCTIONS else latex_text(name)
         case "number":
             return latex_number(inside[0])
         case "row" | "call":

@@ -9,41 +9,39 @@ from typing import Any
 
 import numpy as np
 
+from ... import ops
 from ...backend import array_module, is_array, on_device_of, to_device
 from ...engine import parents, toposort
 from ...graph import Leaf, Tensor
+from ...ops import elementwise
 from ...ops.reduce import count
 from ...recording import enable_grad, guarded_by, tracing
 from ...transforms import passing
 from ..recorded.record import Edge, Node
 from ..recorded.symbols import Place, numbered
-from .computed import Call, applied, left_out
+from .computed import NONE, Call, applied, left_out
 from .formula import (
     Apply,
     Formula,
-    Product,
     Shape,
     Symbol,
+    is_number,
     number,
     plus,
     power,
     shape_of,
     size,
     times,
+    within,
 )  # fmt: skip
 
-_LONGEST = 40  # symbols and numbers in a formula
+_LARGEST_FORMULA = 40  # symbols and numbers in a formula
 # What the rules of these ops multiply by: an array that they make, without a history to read.
 _MASKS = {"relu": "step", "abs": "sign"}
+# What readers know of ops: the functions that they call, but not those that only rules call.
+_KNOWN = {*ops.__all__, "normalize"} - {"scatter_add", "convolution_input", "convolution_weight"}
 
 Known = Mapping[int, Mapping[int, Formula]]  # by id of the engine's node, and number of the output
-
-
-class Array:
-    """An array that a rule has made of nothing recorded: a mask, say. Each is another one."""
-
-    def __init__(self, value: np.ndarray) -> None:
-        self.value = value
 
 
 @dataclass
@@ -53,7 +51,8 @@ class RuleReader:
     `meaning`: what stands for a place; `recorded`: the same by the engine's node; `numbers`: the
     symbols of numbers that have a name, by it and their value; `counted`: how the number of values
     in a mean is written; `renamed`: how the notation calls what rules name; `taken`: names that
-    stand for something else. `where` collects what the rules have named, with its formula.
+    stand for something else. `where` collects what the rules have named, with its formula;
+    `unread` what they have made that says nothing to a reader: masks, and results of their own ops.
     """
 
     meaning: Mapping[Place, Formula]
@@ -63,6 +62,7 @@ class RuleReader:
     renamed: Mapping[str, str | None]
     taken: set
     where: dict[Symbol, Formula] = field(default_factory=dict)
+    unread: set[Formula] = field(default_factory=set)
 
     def read(
         self,
@@ -72,7 +72,8 @@ class RuleReader:
         outputs: Mapping[int, Formula],
     ) -> Iterator[tuple[Edge, Formula, Any]]:
         """For each edge along which the rule hands something on: its formula, not yet summed to the
-        shape of the argument, and the array that it is if 1 arrives.
+        shape of the argument, and the array that it is if 1 arrives. Where the rule is nothing for
+        readers, the formula is left out, and that is None.
 
         The node was traced; `outputs` stand for its outputs. A rule that cannot be run again yields
         nothing.
@@ -93,7 +94,24 @@ class RuleReader:
             answer = run.answers[edge.argument]
             if answer is not None and node.origin.parents[edge.argument] is not None:
                 array = answer.data if isinstance(answer, Tensor) else answer
-                yield edge, self._translated(answer, known, set(ones), node, edges), array
+                formula = self._translated(answer, known, set(ones), node, edges)
+                if not self.unread.isdisjoint(within(formula)):
+                    formula = self._slope(node, edges, np.shape(array))
+                    if formula is None:
+                        formula, array = left_out(np.shape(edge.contribution)), None
+                    else:
+                        formula = times(formula, *arriving.values())
+                yield edge, formula, array
+
+    def _slope(self, node: Node, edges: Sequence[Edge], shape: Shape) -> Formula | None:
+        """f′ of a function of one variable that works entry by entry."""
+        call = Call(node.origin.op, node.origin.kwargs)
+        given = {edge.argument: self.meaning[edge.start, edge.output] for edge in edges}
+        variables = [formula for formula in given.values() if not is_number(formula)]
+        if call.name not in elementwise.__all__ or len(variables) > 1:
+            return None
+        arguments = [given.get(k, NONE) for k in range(max(given) + 1)]
+        return Apply(f"{call.name}′", tuple(arguments), shape, call)
 
     def _translated(
         self, answer: Any, known: Known, arrived: set[int], node: Node, edges: Sequence[Edge]
@@ -126,7 +144,11 @@ class RuleReader:
             for index, output in enumerate(one.trace.outputs):
                 call = Call(one.op, one.kwargs, index)
                 made = applied(call, arguments, shapes, output.shape, self.counted)
-                formula, name = short(_decided(made)), one.trace.names.get(index)
+                if getattr(made, "how", None) == call and call.name and call.name not in _KNOWN:
+                    made = self._unknown(output.shape)
+                if id(one) not in moved and Call(node.origin.op, {}).name:
+                    made = self._unguarded(made)
+                formula, name = short(made), one.trace.names.get(index)
                 if name is not None and id(one) not in moved:
                     formula = self._named(name, formula, output.shape)
                 found[id(one)][index] = formula
@@ -141,22 +163,36 @@ class RuleReader:
                 return symbol
 
     def _constant(self, value: Any, node: Node, edges: Sequence[Edge]) -> Formula:
-        """A number or an array that the rule of a node uses, or has made of such."""
-        name = _MASKS.get(Call(node.origin.op, {}).name)
-        if np.size(value) == 1 and name is None:
-            return self._number(value, node)
-        host = np.asarray(to_device(value, "cpu") if is_array(value) else value)
+        """A number or an argument that the rule of a node uses, or what it has made of such."""
         for edge in edges:
-            given = node.origin.trace.inputs[edge.argument]
-            is_constant = node.origin.parents[edge.argument] is None and is_array(given)
-            if is_constant and np.array_equal(to_device(given, "cpu"), host):
+            if is_array(value) and value is node.origin.trace.inputs[edge.argument]:
                 return self.meaning[edge.start, edge.output]
-        if name is None and host.size and (host == host.flat[0]).all():
-            return number(float(host.flat[0]))
-        arguments = tuple(self.meaning[edge.start, edge.output] for edge in edges)
+        name = _MASKS.get(Call(node.origin.op, {}).name)
         if name is not None:
-            return Apply(name, arguments, host.shape)
-        return Apply("mask" if host.dtype == bool else "const", arguments, host.shape, Array(host))
+            arguments = tuple(self.meaning[edge.start, edge.output] for edge in edges)
+            return Apply(name, arguments, np.shape(value))
+        is_truth = np.dtype(getattr(value, "dtype", type(value))) == bool
+        if is_truth or np.shape(value):
+            return self._unknown(np.shape(value))
+        return self._number(value, node)
+
+    def _unknown(self, shape: Shape) -> Formula:
+        found = left_out(shape)
+        self.unread.add(found)
+        return found
+
+    def _unguarded(self, formula: Formula) -> Formula:
+        """Without what keeps a rule of the library from 0/0, ∞ · 0 and the like: on paper,
+        where(mask, 1, x) and clip(x, −30, 30) are x."""
+        if not isinstance(formula, Apply) or not formula.arguments:
+            return formula
+        first, *others = formula.arguments
+        if formula.name == "where" and first in self.unread:
+            left = [part for part in others if not is_number(part)]
+            return left[0] if len(left) == 1 else formula
+        if formula.name == "clip" and all(map(is_number, others)):
+            return first
+        return formula
 
     def _number(self, value: Any, node: Node) -> Formula:
         host = float(np.reshape(to_device(value, "cpu") if is_array(value) else value, ()))
@@ -208,16 +244,7 @@ def _ones_like(array: Any) -> Tensor:
 
 def short(formula: Formula) -> Formula:
     """The formula, unless it is too long to be read."""
-    return formula if size(formula) <= _LONGEST else left_out(shape_of(formula))
-
-
-def _decided(formula: Formula) -> Formula:
-    """One of the two of a `where` whose condition is the same everywhere."""
-    if isinstance(formula, Apply) and formula.name == "where" and formula.how is None:
-        condition, yes, no = formula.arguments
-        if isinstance(condition, Product) and not condition.factors:
-            return yes if condition.coefficient else no
-    return formula
+    return formula if size(formula) <= _LARGEST_FORMULA else left_out(shape_of(formula))
 
 
 def values_in_a_mean(call: Call, shape: Shape) -> int | None:

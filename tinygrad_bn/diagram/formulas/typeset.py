@@ -6,22 +6,32 @@ is set as one, all others as they are.
 """
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from html import escape
 from typing import Any
 
+from ...backend import is_array, to_device
 from ..drawing.sketch import Text, characters, joined, plain
-from ..drawing.text import clean, number
+from ..drawing.text import LISTED, clean, number
 from ..recorded.symbols import SYMBOL
 from .computed import Call
-from .formula import Apply, Formula, Gradient, Product, Reshaped, Sigma, Sum, Symbol
-from .indices import NO_INDEX, Index, index_of, inside_reshaped, inside_sigma
+from .formula import Apply, Formula, Gradient, Product, Reshaped, Sigma, Sum, Symbol, shape_of
+from .indices import (
+    LETTERS,
+    NO_INDEX,
+    Index,
+    index_of,
+    inside_reshaped,
+    inside_sigma,
+    is_elementwise,
+)
 from .indices import indexed as indexed
 
-# A tree of marks: ("symbol", base, raised, below, above); ("name" | "number" | "text", characters);
-# ("row" | "call" | "terms", *marks); ("fraction", above, below); ("power", base, exponent);
-# ("sigma", mark, index below); ("root" | "paren", mark).
+# A tree of marks: ("symbol", base, raised, below, above); ("name" | "function" | "number" | "text",
+# characters); ("row" | "call" | "terms", *marks); ("fraction", above, below); ("power", base,
+# exponent); ("sigma", mark, index below); ("root" | "paren", mark).
 Mark = tuple
 
 
@@ -37,7 +47,7 @@ def symbol_marks(name: str, index: str = "") -> Mark:
     match = SYMBOL.fullmatch(clean(name))
     if match is None:
         literal = ("name", clean(name))
-        return ("row", literal, ("symbol", "", "", index, "")) if index else literal
+        return ("row", literal, _below(index)) if index else literal
     base, raised, below, above = (group or "" for group in match.groups())
     below = below.strip("{}") + ("," if below and index else "") + index
     return "symbol", base, raised, below, above.strip("{}")
@@ -76,40 +86,94 @@ def _factor(formula: Formula, index: Index) -> Mark:
 
 
 def _call(formula: Apply, index: Index) -> Mark:
-    if formula.name == "@":
-        left, right = (_matrix(argument, index) for argument in formula.arguments)
-        return "row", left, ("text", " @ "), right
+    """A function of its arguments. Where it mixes their entries, the index is that of the result:
+    softmax(x)_i."""
+    if is_elementwise(formula):
+        return _written(formula, [index] * len(formula.arguments))
+    whole = _written(formula, [indexed([argument]) for argument in formula.arguments])
+    letters = index_of(formula.shape, index)
+    if not letters:
+        return whole
+    return "row", whole if whole[0] == "call" else ("paren", whole), _below(letters)
+
+
+def _written(formula: Apply, indices: Sequence[Index]) -> Mark:
+    """A function, with the indices of its arguments, as it is written."""
+    pairs = list(zip(formula.arguments, indices))
+    if formula.name in ("@", "·"):
+        left, right = (_matrix(*pair) for pair in pairs)
+        return "row", left, ("text", f" {formula.name} "), right
     if formula.name == "ᵀ":
-        return "power", _base(formula.arguments[0], index), ("text", "T")
+        return "power", _base(*pairs[0]), ("text", "T")
     own = formula.how.name if isinstance(formula.how, Call) else formula.name
-    if own == "pow" and len(formula.arguments) == 2:
-        return "power", _base(formula.arguments[0], index), marks(formula.arguments[1], index)
+    if own == "pow" and len(pairs) == 2:
+        return "power", _base(*pairs[0]), marks(*pairs[1])
     if own == "getitem":
-        place = ", ".join(map(_place_said, _tuple(formula.how.options["index"])))
-        return "call", _base(formula.arguments[0], index), ("text", f"[{place}]")
-    inside = []
-    for argument in formula.arguments:
-        inside += [("text", ", "), marks(argument, index)]
-    name = ("name", clean(formula.name))
-    if not inside:
-        return name
-    several = isinstance(formula.how, Call) and formula.how.op.keeps_outputs
-    which = (("text", f"[{formula.how.output}]"),) if several else ()
-    return "call", name, ("paren", ("row", *inside[1:])), *which
+        place = ", ".join(map(_said, _tuple(formula.how.options["index"])))
+        return "call", _base(*pairs[0]), ("text", f"[{place}]")
+    arguments, which = [_argument(formula, *pair) for pair in pairs], []
+    if isinstance(formula.how, Call):
+        arguments += [("text", option) for option in _options(formula.how)]
+        if formula.how.op.keeps_outputs and formula.how.output is not None:
+            which = [("text", f"[{formula.how.output}]")]
+    return _call_of(formula.name, arguments, *which)
+
+
+def _call_of(name: str, arguments: Sequence[Mark], *which: Mark) -> Mark:
+    listed = [mark for each in arguments for mark in (("text", ", "), each)]
+    if not listed:
+        return "name", clean(name)
+    return "call", ("function", clean(name)), ("paren", ("row", *listed[1:])), *which
+
+
+def _argument(function: Apply, formula: Formula, index: Index) -> Mark:
+    """An argument. One that mixes entries depends on the shape in which it gets them."""
+    mark = marks(formula, index)
+    if is_elementwise(function) or not isinstance(formula, Reshaped):
+        return mark
+    is_moved = math.prod(formula.before) == math.prod(shape_of(formula.body))
+    name = "reshape" if is_moved else "broadcast_to"
+    return _call_of(name, [mark, ("text", _said(formula.after))])
+
+
+def _options(call: Call) -> Iterator[str]:
+    """What is given by name, as far as it is not what would be taken anyhow: axis=1."""
+    parameters = call.op.__signature__.parameters
+    for name, value in call.options.items():
+        default = parameters[name].default if name in parameters else None
+        if type(value) is not type(default) or value != default:
+            is_of_axes = call.name and name != "shape"
+            yield f"{name}={_said(_one_for_all(value) if is_of_axes else value)}"
+
+
+def _one_for_all(value: Any) -> Any:
+    """What ops of the library are given for each axis, once if it is the same: stride=2."""
+    parts = [_one_for_all(part) for part in value] if isinstance(value, tuple) else []
+    return parts[0] if parts and all(part == parts[0] for part in parts) else value
+
+
+def _below(letters: str) -> Mark:
+    """An index at what is no symbol."""
+    return "symbol", "", "", letters, ""
 
 
 def _tuple(index: Any) -> tuple:
     return index if isinstance(index, tuple) else (index,)
 
 
-def _place_said(part: Any) -> str:
-    """A part of an index x[…], as in Python; an array of places is a dot."""
-    if isinstance(part, slice):
-        bounds = [
-            "" if bound is None else str(bound) for bound in (part.start, part.stop, part.step)
-        ]
+def _said(value: Any) -> str:
+    """An option, or a part of an index x[…], as in Python; of an array that is long, a dot."""
+    if isinstance(value, slice):
+        bounds = ["" if b is None else str(b) for b in (value.start, value.stop, value.step)]
         return ":".join(bounds if bounds[2] else bounds[:2])
-    return "…" if part is Ellipsis else "·" if hasattr(part, "shape") else str(part)
+    if isinstance(value, (tuple, list)):
+        said = ", ".join(map(_said, value)) + "," * (isinstance(value, tuple) and len(value) == 1)
+        return f"({said})" if isinstance(value, tuple) else f"[{said}]"
+    if is_array(value):
+        return _said(to_device(value, "cpu").tolist()) if value.size <= LISTED else "·"
+    if isinstance(value, float):
+        return number(value)
+    return "…" if value is Ellipsis else clean(str(value))
 
 
 def _matrix(formula: Formula, index: Index) -> Mark:
@@ -192,6 +256,9 @@ def _is_closed(mark: Mark) -> bool:
     return mark[0] == "paren" or (mark[0] == "power" and mark[1][0] == "paren")
 
 
+PLAIN = str.maketrans("²³", "23")  # where they stand above a letter anyhow
+
+
 # --- Two printers ---------------------------------------------------------------------------------
 
 
@@ -233,9 +300,21 @@ def as_text(mark: Mark, tight: bool = False) -> Text:
             return joined("(", as_text(inside[0], True), ")")
         case "sigma":
             body, letters = inside
-            below = ((letters, -1),) if letters not in ("", "i") else ()
+            below = () if _goes_without_saying(letters, body) else ((letters, -1),)
             return joined("Σ", below, " ", as_text(body, True))
     return plain(*inside)
+
+
+def _goes_without_saying(letters: str, body: Mark) -> bool:
+    """Whether a Σ can only run over i: then it is Σ xᵢ."""
+    return letters in ("", "i") and _indices(body) <= {"i"}
+
+
+def _indices(mark: Mark) -> set[str]:
+    """The letters of indices below symbols."""
+    if mark[0] == "symbol":
+        return set(mark[3].rpartition(",")[2]) & set(LETTERS)
+    return {letter for part in mark if isinstance(part, tuple) for letter in _indices(part)}
 
 
 def signed_terms(terms: Sequence[Mark]) -> list[tuple[str, Mark]]:
@@ -254,12 +333,16 @@ def as_mathml(mark: Mark) -> str:
     match kind:
         case "symbol":
             base, raised, below, above = inside
+            above = raised.translate(PLAIN) + above
             parts = [_mathml_letter(base)] + [
-                f"<mi>{escape(part)}</mi>" for part in (below, raised + above) if part
+                f"<{tag}>{escape(part)}</{tag}>"
+                for part in (below, above)
+                if part
+                for tag in ["mn" if part.isdigit() else "mi"]
             ]
             tag = {1: "mrow", 2: "msub" if below else "msup", 3: "msubsup"}[len(parts)]
             return f"<{tag}>{''.join(parts)}</{tag}>"
-        case "name":
+        case "name" | "function":
             return f"<mtext>{escape(inside[0])}</mtext>"
         case "number":
             return f"<mn>{escape(inside[0])}</mn>"

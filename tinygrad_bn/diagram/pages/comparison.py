@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from ...graph import Tensor
 from ..drawing.paint import paint
 from ..drawing.sketch import Table
@@ -11,28 +13,31 @@ from ..drawing.svg import svg_text
 from ..drawing.text import number
 from ..reading import Reading
 from ..recorded.record import record
-from ..views.fused import facts, fused, several
-from ..views.twins import bound, cost, difference, twins
+from ..views.fused import several, side_by_side
+from ..views.twins import Twins, bound, cost, difference, twins
 from .page import Page, page, table_html, text_html
 
 _STYLES = """
 .beside{display:flex;flex-wrap:wrap;gap:0 2rem;align-items:flex-start;padding-top:.5rem}
-.beside>*{flex:1 1 24rem;min-width:0;max-width:44rem}
+.beside>*{min-width:0;max-width:100%}
+.beside>:first-child{flex:1 1 24rem;max-width:44rem}
 .beside td{white-space:nowrap}
 """
 
 
+@np.errstate(all="ignore")  # what is infinite or undefined is shown, not warned of
 def comparison(loss: Tensor, benchmark: dict | None = None) -> Page:
     """A page about the fused norms of a graph that was recorded inside `tracing()`.
 
-    It shows the picture of `fused` and the table of `facts`; `benchmark`, what
+    It shows the picture of the view "fused" and its table; `benchmark`, what
     benchmarks/fused_composed.py has written, adds the times and the memory. Errors are those of
     `twins`; a ValueError for a benchmark of another form.
     """
-    reading = Reading(record(loss), "ioffe")
-    sketch = fused(reading)
-    picture = tuple(box for box in sketch.boxes if not isinstance(box, Table))
-    rows = [[text_html(cell) for cell in row] for row in facts(reading)]
+    pair = twins(Reading(record(loss, "comparison"), "ioffe"), "comparison")
+    sketch = side_by_side(pair)
+    (table,) = (box for box in sketch.boxes if isinstance(box, Table))
+    picture = tuple(box for box in sketch.boxes if box is not table)
+    rows = [[text_html(cell) for cell in row] for row in table.rows]
     notes = ["What stands first was counted on the two graphs of the picture."]
     if benchmark is not None:
         try:
@@ -44,7 +49,7 @@ def comparison(loss: Tensor, benchmark: dict | None = None) -> Page:
                 "writes"
             ) from None
     body = (
-        f'<div class="beside"><div><p>{_prose(reading)}</p>\n'
+        f'<div class="beside"><div><p>{_prose(pair)}</p>\n'
         f"{table_html(rows)}\n<p>{text_html(' '.join(notes))}</p></div>\n"
         f'<div class="scroll" tabindex="0">{svg_text(paint(replace(sketch, boxes=picture)))}'
         "</div></div>"
@@ -52,8 +57,7 @@ def comparison(loss: Tensor, benchmark: dict | None = None) -> Page:
     return Page(page("The same function, the same gradients", body, styles=page_css() + _STYLES))
 
 
-def _prose(reading: Reading) -> str:
-    pair = twins(reading)
+def _prose(pair: Twins) -> str:
     composed, fused_ = cost(pair, "composed"), cost(pair, "fused")
     kept = [sum(each.saved.values()) for each in (composed, fused_)]
     return (
@@ -68,7 +72,7 @@ def _prose(reading: Reading) -> str:
 
 
 def _measured(benchmark: dict) -> Iterator[list[str]]:
-    """The rows of a benchmark, under the head of `facts`."""
+    """The rows of a benchmark, under the head of the table."""
     for row in benchmark["rows"]:
         what = f"{' × '.join(map(str, row['shape']))} {row['dtype']}"
         seconds, memory = row["seconds"], row["peak_bytes"]

@@ -118,7 +118,7 @@ def text_html(text: Text | str) -> str:
 def table_html(rows: Sequence[Sequence[str]], caption: str = "") -> str:
     """A table of cells that are HTML; the first row is its head, the first column names rows."""
     head, *body = rows
-    titles = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    titles = "".join(f'<th scope="col">{cell}</th>' if cell else "<td></td>" for cell in head)
     lines = "".join(
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>\n'
         for first, *rest in body
@@ -130,9 +130,18 @@ def table_html(rows: Sequence[Sequence[str]], caption: str = "") -> str:
     )
 
 
-def notes_html(notes: Iterable[str]) -> str:
+def notes_html(notes: Iterable[Text | str]) -> str:
     """What a reader must be told, a paragraph each."""
     return "".join(f'<p class="note">{text_html(note)}</p>\n' for note in notes)
+
+
+def legend(gradient: str = "gradient") -> str:
+    """What the signs and colours of a picture mean, in a line; `gradient` is text."""
+    return (
+        '<p class="legend"><span class="forward">▸ value</span> '
+        f'<span class="backward">◂ {text_html(gradient)}</span> '
+        "<span>cells: green above 0, violet below 0</span></p>"
+    )
 
 
 # --- The page of a picture ------------------------------------------------------------------------
@@ -142,7 +151,7 @@ def picture_page(diagram: "Diagram") -> str:
     """The picture of a Diagram with its notes, and all that is in it as a table of text."""
     sketch = diagram.sketch
     body = (
-        f"<p>{text_html(sketch.description)}</p>\n"
+        f"<p>{text_html(sketch.description)}</p>\n{legend()}\n"
         f'<div class="scroll" tabindex="0">{svg_text(diagram._painted())}</div>\n'
         f'<div class="spoken">{notes_html(sketch.notes)}</div>\n'
         f"{_boxes(sketch)}{_tables(sketch)}"

@@ -17,28 +17,37 @@ from ..drawing.paint import paint
 from ..drawing.sketch import Sketch, Text, characters, joined, plain
 from ..drawing.style import page_css
 from ..drawing.svg import svg_text
-from ..drawing.text import LISTED, summary
 from ..formulas.formula import Formula, Gradient, Symbol, number, symbols
 from ..formulas.typeset import as_mathml, as_text, indexed, marks
-from ..reading import Reading, is_plain_number, tooltip
-from ..recorded.record import Node, record
+from ..reading import Reading, is_plain_number
+from ..recorded.record import Node, Output
 from ..recorded.symbols import Place
-from ..steps import Share, Step, backward_steps
+from ..steps import Share, Step, backward_steps, read_backward, told
 from ..views.ops import ops
 from .code import python_code
-from .page import Page, notes_html, page, static, table_html, text_html
+from .page import Page, legend, notes_html, page, static, table_html, text_html
 
-_LARGEST = 80  # nodes; nobody steps through more
+_MOST_OPS = 40  # of which each is two steps: nobody goes through more than 80
 _FACTS = 8  # numbers that stand beside the heading
-_LONGEST = 120  # characters of a line of code
+_LONGEST_LINE = 120  # characters of a line of code
+
+
+@dataclass(frozen=True)
+class _Number:
+    """What a number is, and the number. While the pointer rests on one of the boxes `about`, it is
+    shown, too."""
+
+    what: Text
+    number: str
+    about: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A formula as MathML, and a table below it: what a number is, and the number."""
+    """A formula as MathML, and numbers as a table below it."""
 
     formula: str
-    numbers: tuple[tuple[Text, str], ...]
+    numbers: tuple[_Number, ...]
 
 
 @dataclass(frozen=True)
@@ -59,29 +68,25 @@ class _Scene:
 
 
 def stepper(loss: Tensor | Scalar, notation: str = "ioffe", title: str | None = None) -> Page:
-    """A page that steps through the graph of `loss`, a single number, of at most 80 nodes.
+    """A page that steps through the graph of `loss`, a single number, of up to 40 ops.
 
-    Record inside `tracing()`, else there are no values to show. A larger graph is a ValueError, and
-    so is one without gradients; the layout has errors as in `Diagram.save`.
+    Record inside `tracing()` (Scalars need not be). A larger graph is a ValueError, and so is one
+    without values or gradients; the layout has errors as in `Diagram.save`.
     """
-    reading = Reading(record(loss), notation)
-    size = len(_shown(reading))
-    if size > _LARGEST:
-        raise ValueError(f"stepper: got a graph of {size:,} nodes, wants at most {_LARGEST}")
+    reading = read_backward(loss, notation, "stepper", _MOST_OPS)
     steps = backward_steps(reading)
     if not steps:
         raise ValueError("stepper: got a leaf, wants the result of an op")
     scenes = _scenes(reading, steps)
     code = _code(reading)
     lines = "".join(f"<li>{line}</li>" for line in code.values())
-    articles = [_article(reading, scene, code) for scene in scenes]
-    articles += [_about(reading, node, steps) for node in _shown(reading)]
+    articles = [_article(reading, scene, list(code)) for scene in scenes]
     picture = paint(_sketch(reading, steps))
     body = (
         f'<div class="program">\n<ol class="code">{lines}</ol>\n{_all_steps(scenes)}</div>\n'
         f'<div class="graph" style="--width:{picture.width}px">{svg_text(picture)}{_MARKER}</div>\n'
         '<div class="sheet">\n<div class="formula" role="region" tabindex="0" '
-        f'aria-label="the current step">\n{"".join(articles)}</div>\n'
+        f'aria-label="the current step">\n<code id="line"></code>\n{"".join(articles)}</div>\n'
         f"{static('controls.html')}</div>\n"
     )
     return Page(
@@ -153,15 +158,15 @@ def _scenes(reading: Reading, steps: list[Step]) -> list[_Scene]:
 def _start(reading: Reading) -> _Scene:
     given = [p for node in _shown(reading) if node.kind != "op" for p in _places(node)]
     sentence = joined("given: ", *_listed([reading.symbol(place) for place in given], ", "))
-    return _Scene("start", "Start", sentence, (_Part("", _values(reading, given)),))
+    return _Scene("start", "Start", sentence, (_Part("", _results(reading, given)),))
 
 
 def _forward(reading: Reading, node: Node, k: int, count: int) -> _Scene:
     edges = reading.edges[node.id]
     read = dict.fromkeys((edge.start, edge.output) for edge in edges)
     named = [place for place in read if not is_plain_number(reading.graph.nodes[place[0]])]
-    results = _values(reading, _places(node))
-    said = [joined(name, f" = {value}") for name, value in results]
+    results = _results(reading, _places(node))
+    said = [joined(result.what, f" = {result.number}") for result in results]
     part = _Part(_definition(reading, node), (*_values(reading, named), *results))
     wires = tuple(i for i, edge in enumerate(reading.graph.edges) if edge.end == node.id)
     heading = f"Forward {k} of {count}"
@@ -179,15 +184,18 @@ def _turn(reading: Reading) -> _Scene:
 def _backward(reading: Reading, step: Step, k: int, count: int, handed: Counter) -> _Scene:
     """Brings `handed` up to date."""
     arrived = [
-        (joined(reading.slope(place), " arrives"), _numbers(reading.output(place).gradient))
-        for place in step.arrived
+        _Number(
+            joined(reading.slope(place), " arrives"),
+            told(reading.output(place).gradient, rounding),
+        )
+        for place, rounding in zip(step.arrived, step.rounding)
     ]
     parts, said, writes = [_Part("", tuple(arrived))], [], []
     for share in step.shares:
         parts.append(_share(reading, step, share))
         what = joined(reading.slope(share.place), " = " if share.first else " += ")
-        total = "" if share.first else f", so far {_numbers(share.total)}"
-        said.append(joined(what, _numbers(share.amount), total))
+        total = "" if share.first else f", so far {told(share.total, share.total_rounding)}"
+        said.append(joined(what, told(share.amount, share.rounding), total))
         writes.append((share.place, handed[share.place]))
         handed[share.place] += 1
     wires = tuple(
@@ -203,10 +211,11 @@ def _backward(reading: Reading, step: Step, k: int, count: int, handed: Counter)
 def _share(reading: Reading, step: Step, share: Share) -> _Part:
     """What one place is handed, by which formula, and what it has by then."""
     numbers = [*_local(reading, step, share)]
-    numbers.append((joined(reading.symbol(share.place), " receives"), _numbers(share.amount)))
+    receives = joined(reading.symbol(share.place), " receives")
+    numbers.append(_Number(receives, told(share.amount, share.rounding)))
     if not share.first:
         so_far = joined(reading.slope(share.place), " so far")
-        numbers.append((so_far, _numbers(share.total)))
+        numbers.append(_Number(so_far, told(share.total, share.total_rounding)))
     formula = ""
     if share.derivative is not None:
         slope, sign = reading.gradient(share.place), "=" if share.first else "+="
@@ -214,10 +223,11 @@ def _share(reading: Reading, step: Step, share: Share) -> _Part:
     return _Part(formula, tuple(numbers))
 
 
-def _local(reading: Reading, step: Step, share: Share) -> Iterator[tuple[Text, str]]:
-    """The local derivative along the way of a share, if it is a factor: the formula, its number."""
+def _local(reading: Reading, step: Step, share: Share) -> Iterator[_Number]:
+    """The local derivative along the way of a share, if it is a factor: the formula, its number.
+    It is told of the node, and of a leaf, too."""
     derivative, start = share.derivative, share.place
-    if derivative is None or derivative.factor is None:
+    if derivative is None or derivative.factor is None or derivative.numbers is None:
         return
     (end,) = step.arrived
     numbers = np.ravel(derivative.numbers)
@@ -227,7 +237,9 @@ def _local(reading: Reading, step: Step, share: Share) -> Iterator[tuple[Text, s
     if symbols(derivative.factor):
         name = joined(name, " = ", as_text(reading.marks_of(derivative.factor, end, start)))
     alike = numbers.size > 1 and np.all(numbers == numbers[0])
-    yield name, _numbers(numbers[0] if alike else numbers)
+    shown = told(numbers[0] if alike else derivative.numbers)
+    is_of_leaf = reading.graph.nodes[start[0]].kind == "leaf"
+    yield _Number(name, shown, (f"n{end[0]}", *([f"n{start[0]}"] if is_of_leaf else [])))
 
 
 # --- Formulas and numbers -------------------------------------------------------------------------
@@ -249,15 +261,21 @@ def _equation(left: list[Symbol | Gradient], sign: str, right: Formula) -> str:
     return f'<math display="block" style="--length:{length}">{as_mathml(mark)}</math>'
 
 
-def _values(reading: Reading, places: Iterable[Place]) -> tuple[tuple[Text, str], ...]:
-    return tuple((reading.symbol(p), _numbers(reading.output(p).value)) for p in places)
+def _values(reading: Reading, places: Iterable[Place]) -> tuple[_Number, ...]:
+    return tuple(_Number(reading.symbol(p), _told_value(reading.output(p))) for p in places)
 
 
-def _numbers(value: Any) -> str:
-    """A number, a few in parentheses, the mean and the spread of many."""
-    if value is None:
-        return "not kept"
-    return f"({summary(value)})" if 1 < np.size(value) <= LISTED else summary(value)
+def _results(reading: Reading, places: Iterable[Place]) -> tuple[_Number, ...]:
+    """The values of places where they are first told of."""
+    return tuple(
+        replace(number, about=(f"n{place[0]}",))
+        for number, place in zip(_values(reading, places), places)
+    )
+
+
+def _told_value(output: Output) -> str:
+    """Values that were changed in place since are left out of a graph."""
+    return "not kept" if output.value is None else told(output.value)
 
 
 def _listed(parts: list, between: Any = "; ") -> list:
@@ -275,13 +293,12 @@ def _lead(reading: Reading) -> str:
     for node in reading.graph.nodes:
         for output in node.outputs:
             if node.kind != "op" and output.name and np.size(output.value) == 1:
-                value = _numbers(output.value)
+                value = _told_value(output)
                 facts.append(joined(reading.symbol((node.id, output.index)), f" = {value}"))
     given = text_html(joined(*_listed(facts[:_FACTS], ", ")))
     return (
         f"{f'<p>{given}</p>' if given else ''}\n"
-        '<p class="legend"><span class="forward">▸ value</span> '
-        f'<span class="backward">◂ gradient ∂{text_html(reading.loss)}/∂·</span></p>\n'
+        f"{legend(f'gradient ∂{reading.loss}/∂·')}\n"
         f"{notes_html(reading.graph.notes)}"
     )
 
@@ -290,18 +307,19 @@ def _code(reading: Reading) -> dict[int, str]:
     """The line of each op, by the number of its node."""
     computed = (node.id for node in reading.graph.nodes if node.kind == "op")
     lines = (
-        line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…" for line in python_code(reading)
+        line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
+        for line in python_code(reading)
     )
     return {number: f"<code>{text_html(line)}</code>" for number, line in zip(computed, lines)}
 
 
-def _article(reading: Reading, scene: _Scene, code: dict[int, str]) -> str:
-    """A scene; what it lights stands in its attributes, for the script."""
-    facts, line = {"half": scene.half}, ""
+def _article(reading: Reading, scene: _Scene, lines: list[int]) -> str:
+    """A scene; what it lights stands in its attributes, for the script. `lines`: of which node each
+    line of the code is."""
+    facts = {"half": scene.half}
     if scene.node is not None:
-        line = code.get(scene.node.id, "")
         facts["box"] = f"n{scene.node.id}"
-        facts["line"] = str([*code].index(scene.node.id))
+        facts["line"] = str(lines.index(scene.node.id))
         facts["wires"] = " ".join(f"e{number}" for number in scene.wires)
     # A box has a column for each output of its node.
     facts["writes"] = " ".join(
@@ -311,36 +329,19 @@ def _article(reading: Reading, scene: _Scene, code: dict[int, str]) -> str:
     attributes = "".join(f' data-{key}="{value}"' for key, value in facts.items() if value)
     hidden = "" if scene.half == "start" else " hidden"
     return (
-        f'<article class="scene"{attributes}{hidden}><h2>{scene.heading}</h2>{line}'
+        f'<article class="scene"{attributes}{hidden}><h2>{scene.heading}</h2>'
         f"{''.join(map(_part, scene.parts))}</article>\n"
     )
 
 
 def _part(part: _Part) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{text_html(what)}</th><td>{number}</td></tr>'
-        for what, number in part.numbers
-    )
+    rows = "".join(map(_row, part.numbers))
     return f'<div class="part">{part.formula}<table>{rows}</table></div>'
 
 
-def _about(reading: Reading, node: Node, steps: list[Step]) -> str:
-    """What is shown while the pointer rests on a node: the local derivatives along the wires into
-    it, of a leaf those from it."""
-    places = _places(node)
-    title = joined(*_listed([reading.symbol(place) for place in places], ", "))
-    numbers = [*_values(reading, places)]
-    for step in steps:
-        for share in step.shares:
-            if step.node is node or (node.kind == "leaf" and share.place in places):
-                numbers += _local(reading, step, share)
-    formula = _definition(reading, node) if node.kind == "op" else ""
-    label = "; ".join(characters(joined(what, f" = {number}")) for what, number in numbers)
-    return (
-        f'<article class="about" data-box="n{node.id}" data-label="{text_html(label)}" hidden>'
-        f"<h2>{text_html(title)} <small>{text_html(tooltip(node))}</small></h2>"
-        f"{_part(_Part(formula, tuple(numbers)))}</article>\n"
-    )
+def _row(number: _Number) -> str:
+    about = f' data-about="{" ".join(number.about)}"' if number.about else ""
+    return f"<tr{about}><th>{text_html(number.what)}</th><td>{number.number}</td></tr>"
 
 
 def _all_steps(scenes: list[_Scene]) -> str:

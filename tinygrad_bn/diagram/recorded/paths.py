@@ -113,7 +113,7 @@ def paths(loss: Tensor | Scalar, to: Tensor | Scalar) -> dict[str, np.ndarray | 
     for name, value in (("loss", loss), ("to", to)):
         if not isinstance(value, (Tensor, Scalar)):
             raise TypeError(f"{name}: got {type(value).__name__}, wants a Tensor or a Scalar")
-    graph = record(loss)
+    graph = record(loss, "paths")
     origin, index = (to, 0) if isinstance(to, Scalar) else (to.node, to.index)
     here = {id(node.origin): node.id for node in graph.nodes if node.origin is not None}
     place = here.get(id(origin), -1), index

@@ -25,7 +25,6 @@ from ...transforms import passing
 UNTRACED = "values were not kept: record inside tracing()"
 VARIANCES = {member.variance for member in FAMILY.values()}
 OVERWRITTEN = "values that were changed in place since they were recorded are left out"
-NOT_ONE_NUMBER = "no gradients: they are drawn for one output that is a single number"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +90,19 @@ class _Place:
     value: Any = None  # as recorded: an array on its device, or a number
 
 
-def record(output: Tensor | Scalar | Sequence[Tensor]) -> Graph:
+def count_ops(output: Tensor | Scalar | Sequence[Tensor]) -> int:
+    """How many ops lead to what would be recorded; nothing else is found out about them."""
+    if isinstance(output, Scalar):
+        return sum(bool(one.parents) for one in toposort([output], lambda one: one.parents))
+    roots = [tensor.node for tensor in listed(output) if tensor.node is not None]
+    return sum(not isinstance(node, Leaf) for node in toposort(roots, parents))
+
+
+def record(output: Tensor | Scalar | Sequence[Tensor], caller: str = "draw") -> Graph:
     """The graph that leads to a Tensor, to several of them, or to a Scalar.
 
-    A TypeError for anything else; a ValueError if no Tensor was recorded.
+    A TypeError for anything else; a ValueError if no Tensor was recorded. They begin with the name
+    of the function that was called.
     """
     if isinstance(output, Scalar):
         return scalar_graph(output)
@@ -102,13 +110,13 @@ def record(output: Tensor | Scalar | Sequence[Tensor]) -> Graph:
     for tensor in outputs:
         if not isinstance(tensor, Tensor):
             raise TypeError(
-                f"draw: got {type(tensor).__name__}, wants a Tensor, a sequence of Tensors or a "
-                "Scalar"
+                f"{caller}: got {type(tensor).__name__}, wants a Tensor, a sequence of Tensors or "
+                "a Scalar"
             )
     if all(tensor.node is None for tensor in outputs):
         got = ", ".join(describe(tensor.data) for tensor in outputs) or "no Tensor"
         raise ValueError(
-            f"draw: got {got} without a graph, wants what ops made of Tensors with "
+            f"{caller}: got {got} without a graph, wants what ops made of Tensors with "
             "requires_grad=True, outside no_grad()"
         )
     return tensor_graph(outputs)
@@ -125,11 +133,17 @@ def tensor_graph(outputs: Sequence[Tensor]) -> Graph:
     places, notes = _places(outputs, order)
     slopes, shares = {}, {}
     if len(outputs) > 1 or outputs[0].data.size != 1:
-        notes.append(NOT_ONE_NUMBER)
+        got = f"{len(outputs)} outputs" if len(outputs) > 1 else f"shape {outputs[0].shape}"
+        notes.append(f"no gradients: got {got}, wants a single number, as of .sum() or .mean()")
+    elif freed := [n.op for n in order if not isinstance(n, Leaf) and _is_freed(n)]:
+        notes.append(
+            f"no gradients: {freed[0].name}: backward ran through this graph before and freed it: "
+            "call this before backward(), or call backward(retain_graph=True)"
+        )
     else:
         try:
             slopes, shares = _gradients(outputs[0], order, places)
-        except RuntimeError as error:  # the graph is freed, or was written into
+        except RuntimeError as error:  # something was written into the graph
             notes.append(f"no gradients: {error}")
 
     nodes, edges, ids = [], [], {}
@@ -169,6 +183,10 @@ def tensor_graph(outputs: Sequence[Tensor]) -> Graph:
             add(_key(tensor), "constant")
     drawn = tuple((ids[_key(tensor)], tensor.index) for tensor in outputs)
     return Graph(tuple(nodes), tuple(edges), tuple(notes), drawn, outputs[0].device)
+
+
+def _is_freed(node: engine_graph.Node) -> bool:
+    return node.arrays is None and node.refill is None
 
 
 def _key(tensor: Tensor) -> Any:

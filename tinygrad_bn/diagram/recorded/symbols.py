@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 
@@ -57,15 +57,15 @@ def symbols_of(graph: Graph, notation: str) -> tuple[dict[Place, str], set[Place
     def given(node: Node, output: Output) -> str | None:
         if is_visible(output.name):
             return output.name
+        if node.id not in used and output.shape == ():
+            return "ℓ"
         sum_of = "+".join(str(outputs[place].name) for place in arguments[node.id])
-        if node.label == "+" and sum_of in renamed:
-            return sum_of
-        return "ℓ" if node.id not in used and output.shape == () else None
+        return sum_of if node.label == "+" and sum_of in renamed else None
 
     for place, output in outputs.items():
         node = graph.nodes[place[0]]
         name = given(node, output)
-        symbol = None if name is None else renamed.get(name, name)
+        symbol = None if name is None else _renamed(name, renamed)
         is_end = node.kind == "leaf" or node.id not in used
         if symbol is not None or is_end or place in changed:
             lecture.add(place)
@@ -77,10 +77,19 @@ def symbols_of(graph: Graph, notation: str) -> tuple[dict[Place, str], set[Place
     for place in outputs:
         if names[place] is None:
             node = graph.nodes[place[0]]
-            is_squared = node.label == "×" and len(set(arguments[node.id])) == 1
+            factors = arguments[node.id]
+            is_squared = node.label == "×" and len(factors) == 2 and len(set(factors)) == 1
             label = "²" if is_squared else node.label
             names[place] = unique.letter(_LETTERS.get(label, _OTHER[node.kind]))
     return names, lecture
+
+
+def _renamed(name: str, renamed: Mapping[str, str | None]) -> str | None:
+    """What a notation calls a name; one with an index as the one without: x̂_1 is z_1."""
+    for known, symbol in renamed.items():
+        if name == known or name.startswith((f"{known}_", f"{known}^")):
+            return symbol and symbol + name.removeprefix(known)
+    return name
 
 
 def _changed_by_hooks(graph: Graph, outputs: dict[Place, Output]) -> set[Place]:
@@ -139,10 +148,10 @@ def numbered(name: str, k: int) -> str:
     if k == 1:
         return name
     match = SYMBOL.fullmatch(name)
-    return f"{name}^{{({k})}}" if match and not match[4] else f"{name[:_LONGEST]}_{k}"
+    return f"{name}^{{({k})}}" if match and not match[4] else f"{name[:_LONGEST_NUMBERED]}_{k}"
 
 
-_LONGEST = 30  # characters of a name that is numbered
+_LONGEST_NUMBERED = 30  # characters of a name that is numbered
 
 
 def is_visible(name: str | None) -> bool:
@@ -151,7 +160,7 @@ def is_visible(name: str | None) -> bool:
 
 
 def is_plain_number(node: Node) -> bool:
-    """Whether it is a constant without a name that formulas show as its number."""
+    """Whether it is a constant without a name that formulas show as its number: not a truth."""
     (output, *_) = node.outputs
-    known = output.value is not None and np.size(output.value) == 1
+    known = np.size(output.value) == 1 and np.asarray(output.value).dtype.kind in "iuf"
     return node.kind == "constant" and not is_visible(output.name) and known

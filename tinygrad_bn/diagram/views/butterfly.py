@@ -26,13 +26,14 @@ from ..drawing.sketch import (
 )
 from ..drawing.text import clean
 from ..formulas.derivatives import Formulas
-from ..formulas.typeset import as_text, indexed, marks
+from ..formulas.formula import ZERO
+from ..formulas.typeset import as_text
 from ..reading import Reading, is_plain_number, shape_of
-from ..recorded.record import UNTRACED, Graph, Node, tensor_graph
+from ..recorded.record import Graph, Node, tensor_graph
 from ..recorded.symbols import Place, symbols_of
 from .ops import ops
 
-_LONGEST = 64  # characters of a formula in a box
+_LONGEST_FORMULA = 64  # characters, in a box
 
 
 def butterfly(reading: Reading) -> Sketch:
@@ -98,8 +99,7 @@ def backward_pass(reading: Reading) -> BackwardPass:
     origin = graph.nodes[end].origin
     if isinstance(origin, Scalar):
         raise ValueError("butterfly: got a Scalar, wants a Tensor, whose backward can be recorded")
-    if reading.loss is None or UNTRACED in graph.notes:
-        raise ValueError(f"butterfly: {'; '.join(graph.notes)}")
+    reading.want_gradients("butterfly")
     places = [
         (node.id, output.index)
         for node in reversed(graph.nodes)
@@ -151,14 +151,16 @@ def _boxes(reading: Reading, recorded: BackwardPass, shown: set[int]) -> list[Bo
     formulas = Formulas(graph, names, named)
 
     def symbol(place: Place) -> Text:
-        if place in gradients:
-            return separated(" = ", map(reading.slope, gradients[place]))
-        return as_text(marks(formulas.symbol(place))) if place in named else ()
+        return heading(place)[0]
 
-    def definition(place: Place) -> Text:
+    def heading(place: Place) -> tuple[Text, Text]:
+        """The symbol of a place and what it is computed as, with the letters of one line."""
+        left = [reading.gradient(one) for one in gradients.get(place, ())]
+        left = left or ([formulas.symbol(place)] if place in named else [])
         formula = formulas.definitions.get(place)
-        text = () if formula is None else as_text(marks(formula, indexed([formula])))
-        return text if len(characters(text)) <= _LONGEST else ()
+        *names, meaning = map(as_text, reading.line([*left, formula or ZERO]))
+        is_said = formula is not None and len(characters(meaning)) <= _LONGEST_FORMULA
+        return separated(" = ", names), meaning if is_said else ()
 
     def box(node: Node) -> Box:
         role, sign = ("backward", "◂") if node.id in recorded.sloped else ("forward", "▸")
@@ -175,7 +177,7 @@ def _boxes(reading: Reading, recorded: BackwardPass, shown: set[int]) -> list[Bo
             return Box(key, "fused", plain(label), (), (), columns, label)
         place = node.id, node.outputs[0].index
         detail = plain(" ".join(filter(None, [label, shape_of(node.outputs[0])])))
-        return Box(key, node.kind, symbol(place), definition(place), detail, columns, label)
+        return Box(key, node.kind, *heading(place), detail, columns, label)
 
     return [box(node) for node in graph.nodes if node.id in shown]
 

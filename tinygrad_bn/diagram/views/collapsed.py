@@ -10,7 +10,7 @@ from ..recorded.record import Graph, Node
 from ..recorded.symbols import Place
 from .grouping import Group, Owners, Path, Repeat, class_of, grouped, groups_of, parameters_of
 
-_LISTED = 4  # outputs, or ops, of a box that it shows
+_FEW = 4  # outputs of a box, or ops in its title, which are shown one by one
 _EQUAL = "×: a block that comes so often in a row, with the numbers of the first … of the last"
 
 
@@ -80,7 +80,7 @@ def _box(reading: Reading, same: Sequence[Group], opened: Collection[Path]) -> B
     group = same[0]
     outputs = sorted(group.outputs)
     shapes = dict.fromkeys(shape_of(reading.output(place)) for place in outputs)
-    facts = list(filter(None, shapes)) if len(outputs) <= _LISTED else [f"{len(outputs)} outputs"]
+    facts = list(filter(None, shapes)) if len(outputs) <= _FEW else [f"{len(outputs)} outputs"]
     ops = [node for node in group.nodes if node.kind == "op"]
     (node, *others) = group.nodes
     if others or (group.path and group.path not in opened):
@@ -100,7 +100,7 @@ def _box(reading: Reading, same: Sequence[Group], opened: Collection[Path]) -> B
 
 def _labels(ops: Sequence[Node]) -> str:
     """What is left of a module beside the modules in it: its own ops."""
-    return ", ".join([clean(op.label) for op in ops[:_LISTED]] + ["…"] * (len(ops) > _LISTED))
+    return ", ".join([clean(op.label) for op in ops[:_FEW]] + ["…"] * (len(ops) > _FEW))
 
 
 def _counted(number: int, what: str) -> str:
@@ -127,7 +127,7 @@ def _name(group: Group) -> str:
 
 def _rows(reading: Reading, firsts: Sequence[Place], lasts: Sequence[Place]) -> Iterator[Row]:
     """The values and gradients of outputs: of the first of equal groups, and of the last."""
-    for places in zip(firsts, lasts) if len(firsts) <= _LISTED else ():
+    for places in zip(firsts, lasts) if len(firsts) <= _FEW else ():
         outputs = [reading.output(place) for place in dict.fromkeys(places)]
         symbol = reading.symbol(places[0]) if len(firsts) > 1 else ()
         for role, sign, values in (

@@ -7,19 +7,23 @@ from dataclasses import replace
 from ..drawing.sketch import Box, Column, Frame, Row, Sketch, Table, Text, joined, plain, separated
 from ..drawing.text import clean
 from ..formulas.formula import symbols
-from ..formulas.typeset import as_text, symbol_marks
+from ..formulas.typeset import as_text
 from ..reading import Reading
 from ..recorded.symbols import Place
 from .ops import ops
 from .twins import Cost, Norm, Twins, bound, compared, cost, difference, leading_to, saved, twins
 
-_LISTED = 6  # names that fit in a table
+_MOST_NAMES = 6  # names that fit in a table
 
 
 def fused(reading: Reading) -> Sketch:
+    """The graph up to its norms, with composed and with fused ones; errors are those of `twins`."""
+    return side_by_side(twins(reading))
+
+
+def side_by_side(pair: Twins) -> Sketch:
     """The graph up to its norms: with composed ones, and as it is, with fused ones, whose boxes say
-    what they compute. Below is the table of `facts`. Errors are those of `twins`."""
-    pair = twins(reading)
+    what they compute. Below is the table of `facts`."""
     ops_of = [norm.composed for norm in pair.norms]
     left = _half(pair.composed, "c", {number for numbers in ops_of for number in numbers})
     right = _half(pair.fused, "f", {norm.fused for norm in pair.norms})
@@ -39,18 +43,12 @@ def fused(reading: Reading) -> Sketch:
         "Composed and fused",
         "The same norm as primitive ops and as one op, with values ▸ and gradients ◂, and a table "
         "of what sets them apart.",
-        (*left.boxes, *boxes, Table("facts", tuple(_rows(pair)))),
+        (*left.boxes, *boxes, Table("facts", tuple(facts(pair)))),
         (*left.wires, *right.wires),
         (*around, *left.frames, *right.frames),
         right.notes,
         level=tuple(level),
     )
-
-
-def facts(reading: Reading) -> list[tuple[Text, ...]]:
-    """What sets fused norms apart from composed ones, as the rows of a table; the first is its
-    head. All is counted on the graph and its twin. Errors are those of `twins`."""
-    return list(_rows(twins(reading)))
 
 
 def several(count: int, what: str) -> str:
@@ -95,9 +93,10 @@ def _computed(pair: Twins, norm: Norm) -> Iterator[Row]:
     outputs = {there: here for here, there in norm.places.items() if here[0] == norm.fused}
     composed = pair.composed
     for place in _named(pair, norm):
-        formula = composed.definition(composed.of_symbols, place)
+        formulas = composed.of_symbols
+        sides = composed.line([formulas.symbol(place), formulas.definitions[place]])
         values = (pair.fused.output(outputs[place]).value,) if place in outputs else ()
-        label = joined("▸ ", composed.symbol(place), " = ", formula, " =" if values else "")
+        label = joined("▸ ", separated(" = ", map(as_text, sides)), " =" if values else "")
         yield Row("forward", label, values)
 
 
@@ -130,23 +129,26 @@ def _handed_on(pair: Twins, norm: Norm) -> Iterator[Row]:
     gradients = {index: reading.gradient((node.id, index)) for index in arrived}
     found = formulas.derivatives(node.id, gradients)
     defined = {pair.composed.names[place] for place in _named(pair, norm)}
-    met = [s.name for d in found.values() for s in symbols(d.gradient) if hasattr(s, "name")]
-    for name, formula in formulas.named_in_rules.items():
-        if name in met and name not in defined:
-            meaning = as_text(reading.marks_of(formula))
-            yield Row("note", joined(as_text(symbol_marks(name)), " = ", meaning))
+    met = {s: d.where[s] for d in found.values() for s in d.where if s in symbols(d.gradient)}
+    for symbol, meaning in met.items():
+        if symbol.name not in defined:
+            sides = map(
+                as_text, reading.line([symbol, meaning], [(node.id, index) for index in arrived])
+            )
+            yield Row("note", separated(" = ", sides))
     uses = Counter((e.start, e.output) for e in reading.graph.edges if e.contribution is not None)
     for place, derivative in found.items():
         sign = " = " if uses[place] == 1 else " += "  # others add to it
-        meaning = as_text(reading.marks_of(derivative.gradient))
-        yield Row("note", joined(reading.slope(place), sign, meaning))
+        sides = map(as_text, reading.line([reading.gradient(place), derivative.gradient]))
+        yield Row("note", separated(sign, sides))
 
 
 # --- The table ------------------------------------------------------------------------------------
 
 
-def _rows(pair: Twins) -> Iterator[tuple[Text, ...]]:
-    """A row a fact: its name, what it is of the composed norms, and of the fused ones."""
+def facts(pair: Twins) -> Iterator[tuple[Text, ...]]:
+    """What sets fused norms apart from composed ones, counted on the two graphs: below a head, a
+    row a fact, with its name, what it is of the composed norms, and of the fused ones."""
     costs = [cost(pair, implementation) for implementation in ("composed", "fused")]
     kept = [_kept(*each) for each in zip((pair.composed, pair.fused), costs)]
     yield (), plain("composed"), plain("fused")
@@ -161,7 +163,7 @@ def _rows(pair: Twins) -> Iterator[tuple[Text, ...]]:
 def _kept(reading: Reading, one: Cost) -> Text:
     """How many numbers, and of which places if they are a few."""
     total = plain(f"{sum(one.saved.values())}")
-    if not 0 < len(one.saved) <= _LISTED:
+    if not 0 < len(one.saved) <= _MOST_NAMES:
         return total
     return joined(total, " (", separated(", ", [_symbol(reading, p) for p in one.saved]), ")")
 

@@ -12,8 +12,8 @@ from ..reading import Reading, is_plain_number
 from ..recorded.record import Graph, Node
 from ..recorded.symbols import Place
 
-_READABLE = 20  # boxes; modules are opened while there are no more
-_LONGEST = 64  # boxes of a block that repeats
+_MOST_BOXES = 20  # modules are opened while there are no more
+_LONGEST_BLOCK = 64  # boxes of a block that repeats
 
 Path = tuple[str, ...]  # the modules that an op ran in, outermost first, as "name:Class"
 
@@ -46,7 +46,7 @@ def grouped(reading: Reading) -> tuple[Owners, list[Repeat]]:
         owners = _owners(reading, paths, depth)
         repeats = list(_repeats(reading, paths, owners))
         count = len(groups_of(owners)) - sum(len(block) for r in repeats for block in r[1:])
-        if found is not None and count > _READABLE:
+        if found is not None and count > _MOST_BOXES:
             break
         found = owners, repeats
     return found
@@ -280,7 +280,7 @@ def _runs(numbers: Sequence[int], weights: Sequence[int]) -> Iterator[tuple[int,
     """
     array, size = np.array(numbers), len(numbers)
     saved, lengths, matches = (np.zeros(size, int) for _ in range(3))
-    for length in range(1, min(_LONGEST, size // 2) + 1):
+    for length in range(1, min(_LONGEST_BLOCK, size // 2) + 1):
         same = array[:-length] == array[length:]
         here = np.arange(len(same))
         ends = np.where(same, len(same), here)

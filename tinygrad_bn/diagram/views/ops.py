@@ -7,7 +7,7 @@ from ..drawing.text import clean, summary
 from ..reading import Reading, is_plain_number, shape_of, tooltip
 from ..recorded.record import Edge, Graph, Node
 
-_LISTED = 4  # numbers that fit on a wire
+_MOST_ON_WIRE = 4  # numbers that fit there
 
 
 def ops(reading: Reading) -> Sketch:
@@ -74,7 +74,7 @@ def _wires(reading: Reading, shown: set[int]) -> list[Wire]:
 def _share(edge: Edge) -> Text:
     """What backward hands on through an edge, if it is a few numbers."""
     size = getattr(edge.contribution, "size", 1)
-    if edge.contribution is None or size > _LISTED:
+    if edge.contribution is None or size > _MOST_ON_WIRE:
         return ()
     return plain(f"◂ {summary(edge.contribution)}")
 

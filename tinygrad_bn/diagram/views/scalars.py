@@ -16,25 +16,25 @@ from ..drawing.sketch import Box, Column, Frame, Row, Sketch, Text, Wire, charac
 from ..drawing.text import clean
 from ..reading import Reading, is_plain_number, tooltip
 from ..recorded.record import Graph, run_rule
-from ..recorded.symbols import Place
+from ..recorded.symbols import Place, is_visible
 
-_LARGEST = 200  # numbers; nobody can read a picture of more
+_MOST_NUMBERS = 200  # nobody can read a picture of more
 _SUBSCRIPT = re.compile(r"_(?:([0-9]{1,9})|\{([0-9]{1,9})\})$")
 
 Element = tuple[int, int, int]  # a node, one of its outputs, one number of that, counted from 0
 Shapes = dict[Place, tuple[int, ...]]
 Slopes = dict[tuple[Element, Element], float]  # the derivative of the second by the first
-Lanes = dict[Element, int]  # of the numbers that belong to one sample
+Lanes = dict[Element, int]  # of the numbers that belong to one i
 
 
 def scalars(reading: Reading) -> Sketch:
     """A box a number, and a wire to each number that is computed from it, from left to right.
 
     Of Tensors every element is a box; its wires are found by running the gradient rules. A wire
-    along which the derivative is 0 is dashed. What belongs to one sample is framed: of Scalars it
-    is told by the number that ends a name (x_1), of Tensors by the first axis. A graph of more than
-    200 numbers is a ValueError; one that backward has freed must have been traced, else
-    RuntimeError.
+    along which the derivative is 0 is dashed. What belongs to one i, such as a sample, is framed:
+    of Scalars it is told by the number that ends a name (x_1), of Tensors by the first axis. A
+    graph of more than 200 numbers is a ValueError; one that backward has freed must have been
+    traced, else RuntimeError.
     """
     graph = reading.graph
     shapes = {
@@ -44,9 +44,9 @@ def scalars(reading: Reading) -> Sketch:
         if output.shape is not None and not is_plain_number(node)
     }
     count = sum(map(math.prod, shapes.values()))
-    if count > _LARGEST:
+    if count > _MOST_NUMBERS:
         raise ValueError(
-            f"scalars: got a graph of {count:,} numbers, wants up to {_LARGEST}: take fewer "
+            f"scalars: got a graph of {count:,} numbers, wants up to {_MOST_NUMBERS}: take fewer "
             'samples, or view="ops"'
         )
     if isinstance(graph.nodes[-1].origin, Scalar):
@@ -148,23 +148,30 @@ def _answers(node: engine_graph.Node, needs: list[bool], index: int, g: Any) -> 
 
 
 def _lanes_by_name(reading: Reading) -> Lanes:
-    """By the number that ends a name; else that of the parents, where they have but one."""
-    lanes: Lanes = {}
-    for node in reading.graph.nodes:
-        match = _SUBSCRIPT.search(node.outputs[0].name or "")
+    """By the number that ends a name; else that of the parents, where they have but one. A leaf
+    that is used for another number than its own, such as a weight, is in no lane."""
+    graph, lanes = reading.graph, {}
+    matches = {n.id: _SUBSCRIPT.search(n.outputs[0].name or "") for n in graph.nodes}
+    own = {number: int(match[1] or match[2]) for number, match in matches.items() if match}
+    used: dict[int, set[int]] = defaultdict(set)  # for which numbers, over what has no name
+    for edge in reversed(graph.edges):
+        if edge.end in own:
+            used[edge.start].add(own[edge.end])
+        elif not graph.nodes[edge.end].outputs[0].name:
+            used[edge.start] |= used[edge.end]
+    for node in graph.nodes:
         starts = [(edge.start, 0, 0) for edge in reading.edges[node.id]]
-        found = {lanes[start] for start in starts if start in lanes}
-        if match:
-            found = {int(match[1] or match[2])}
-        if len(found) == 1:
+        found = {own[node.id]} if node.id in own else {lanes[s] for s in starts if s in lanes}
+        if len(found) == 1 and (node.kind == "op" or used[node.id] <= found):
             (lanes[node.id, 0, 0],) = found
     return lanes
 
 
 def _lanes_by_axis(graph: Graph, shapes: Shapes, slopes: Slopes) -> Lanes:
-    """By the first axis, where it is as long as that of most numbers that ops computed. But a place
-    is in no lane if a number in one is computed from other parts of it, and not from the one in
-    that lane: such are weights, and the statistics of features."""
+    """By the first axis, where it is as long as that of most numbers that ops computed. But weights
+    and the statistics of features, which may be as long, are in no lane. They are told by an op
+    that computes a number in a lane from other parts of a place: from those and not from the one in
+    that lane, or from those as well, though it takes another place lane by lane."""
     lengths: Counter = Counter()
     for (node, _), shape in shapes.items():
         if graph.nodes[node].kind == "op" and shape and shape[0] > 1:
@@ -172,23 +179,28 @@ def _lanes_by_axis(graph: Graph, shapes: Shapes, slopes: Slopes) -> Lanes:
     if not lengths:
         return {}
     ((samples, _),) = lengths.most_common(1)
-    wires: dict[Place, list] = defaultdict(list)
+    parts = {
+        (*place, i): i * samples // math.prod(shape) + 1
+        for place, shape in shapes.items()
+        if shape[:1] == (samples,)
+        for i in range(math.prod(shape))
+    }
+    # By what is computed, and from what: of which parts of this each number needs some.
+    needed: dict[Place, dict] = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
     for start, end in slopes:
-        wires[start[:2]].append((start, end))
-    lanes: Lanes = {}
+        if start in parts and end in parts:
+            needed[end[:2]][start[:2]][end].add(parts[start])
+    outside: set[Place] = set()
     for place in reversed(shapes):
-        shape = shapes[place]
-        if shape[:1] != (samples,):
+        if place in outside:
             continue
-        size = math.prod(shape)
-        own = {(*place, i): i * samples // size + 1 for i in range(size)}
-        needed: dict[Element, set[int]] = defaultdict(set)  # by what is in a lane: parts of this
-        for start, end in wires[place]:
-            if end in lanes:
-                needed[end].add(own[start])
-        if all(lanes[end] in parts for end, parts in needed.items()):
-            lanes |= own
-    return lanes
+        uses = needed[place]
+        by_lane = {p for p, u in uses.items() if all(s == {parts[e]} for e, s in u.items())}
+        for start, use in uses.items():
+            others = any(parts[end] not in some for end, some in use.items())
+            if others or (by_lane and start not in by_lane):
+                outside.add(start)
+    return {element: part for element, part in parts.items() if element[:2] not in outside}
 
 
 def _frames(shown: Sequence[Element], lanes: Lanes) -> Iterator[Frame]:
@@ -224,10 +236,12 @@ def _box(reading: Reading, element: Element, shape: tuple[int, ...]) -> Box:
 
 
 def _name(reading: Reading, place: Place, shape: tuple[int, ...], i: int) -> Text:
-    """The symbol, with a subscript that tells the element; or the op, if nobody has named it."""
+    """The symbol, with a subscript that tells the element; of a Scalar that nobody has named the
+    op, which a letter such as x would be taken for."""
     node = reading.graph.nodes[place[0]]
-    if isinstance(node.origin, Scalar) and place not in reading.lecture:
-        label = clean(node.label)
+    nameless = node.kind == "leaf" and not is_visible(reading.output(place).name)
+    if isinstance(node.origin, Scalar) and (nameless or place not in reading.lecture):
+        label = clean(node.label) or node.kind
         return joined("( )", ((label[1:], 1),)) if label[:1] == "^" else plain(label)
     symbol = reading.symbol(place)
     along = [str(k + 1) for k, n in zip(np.unravel_index(i, shape), shape) if n > 1]

@@ -8,14 +8,15 @@ import numpy as np
 from ..drawing.sketch import Box, Column, Row, Sketch, Text, Wire, characters, joined, plain
 from ..drawing.text import number, summary
 from ..formulas.derivatives import Derivative
-from ..formulas.formula import Formula, Symbol
-from ..formulas.typeset import as_text, indexed, marks
+from ..formulas.formula import Apply, Formula, Gradient, Symbol
+from ..formulas.indices import NO_INDEX
+from ..formulas.typeset import as_factor, as_text
 from ..reading import Reading, shape_of, tooltip
 from ..recorded.paths import contributions, propagate
 from ..recorded.record import Node
 from ..recorded.symbols import Place, is_plain_number
 
-_LONGEST = 34  # characters of a formula on a wire
+_LONGEST_LABEL = 34  # characters of a formula on a wire
 
 
 def symbols(reading: Reading) -> Sketch:
@@ -26,7 +27,7 @@ def symbols(reading: Reading) -> Sketch:
     graph, formulas = reading.graph, reading.of_symbols
     shown = [place for place in sorted(reading.lecture) if _is_shown(reading, place)]
     wires: list[Wire] = []
-    meanings: dict[Symbol, Formula] = {}  # of what is on an arrow and is no box
+    meanings: dict[Symbol, tuple] = {}  # of what is on an arrow and is no box, and where that ends
     shares: dict[Place, list] = {place: [] for place in shown}
     for end in shown:
         node = graph.nodes[end[0]]
@@ -41,7 +42,8 @@ def symbols(reading: Reading) -> Sketch:
                 shares[start].append((end, added[start], vanishes))
             nothing = vanishes or (start in added and not np.any(added[start]))
             label = _factor(reading, start, end, derivative)
-            meanings |= derivative.where if label else {}
+            if label:
+                meanings |= {name: (meaning, end) for name, meaning in derivative.where.items()}
             label = label or joined("∂", reading.symbol(end), "/∂", reading.symbol(start))
             role = "zero" if nothing else "forward"
             wires.append(Wire(f"e{len(wires)}", _id(start), _id(end), role, label))
@@ -86,11 +88,21 @@ def _starts(reading: Reading, end: Place) -> list[Place]:
 
 def _factor(reading: Reading, start: Place, end: Place, derivative: Derivative | None) -> Text:
     """The local derivative, if it is a factor that fits on an arrow; else nothing."""
-    if derivative is None or derivative.factor is None:
+    if derivative is None:
         return ()
+    if derivative.factor is None:
+        return _matrix(derivative.gradient, reading.gradient(end))
     text = as_text(reading.marks_of(derivative.factor, start, end))
     text = joined(text, " = 0") if derivative.vanishes else text
-    return text if len(characters(text)) <= _LONGEST else ()
+    return text if len(characters(text)) <= _LONGEST_LABEL else ()
+
+
+def _matrix(gradient: Formula, arrived: Gradient) -> Text:
+    """· Wᵀ or Xᵀ ·, if a gradient is the one that arrives times a matrix; else nothing."""
+    if isinstance(gradient, Apply) and gradient.name == "@" and arrived in gradient.arguments:
+        left, right = (as_text(as_factor(part, NO_INDEX)) for part in gradient.arguments)
+        return joined("· ", right) if gradient.arguments[0] == arrived else joined(left, " ·")
+    return ()
 
 
 def _box(reading: Reading, place: Place, shares: list) -> Box:
@@ -129,11 +141,10 @@ def _constants(reading: Reading) -> list[str]:
     return [f"{name} = {summary(value)}" for name, value in values if value is not None]
 
 
-def _meanings(reading: Reading, meanings: Mapping[Symbol, Formula]) -> list[str]:
+def _meanings(reading: Reading, meanings: Mapping[Symbol, Formula]) -> list[Text]:
     """What the gradient rule of a fused op calls what it computes: r = 1/√(σ²+ε)."""
     lines = []
-    for symbol, formula in meanings.items():
-        index = indexed([symbol, formula])
-        left, right = (characters(as_text(marks(f, index))) for f in (symbol, formula))
-        lines.append(f"{left} = {right}")
+    for symbol, (formula, end) in meanings.items():
+        left, right = map(as_text, reading.line([symbol, formula], [end]))
+        lines.append(joined(left, " = ", right))
     return lines

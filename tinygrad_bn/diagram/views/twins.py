@@ -16,7 +16,7 @@ from ...recording import guarded_by, journal, scope, tracing
 from ...tensor import named
 from ..drawing.text import number
 from ..reading import Reading
-from ..recorded.record import OVERWRITTEN, UNTRACED, Node, record
+from ..recorded.record import OVERWRITTEN, Node, record
 from ..recorded.symbols import Place
 
 _COMPOSED = {
@@ -49,23 +49,27 @@ class Twins:
     norms: tuple[Norm, ...]
 
 
-def twins(reading: Reading) -> Twins:
+def twins(reading: Reading, caller: str = "fused") -> Twins:
     """A graph with fused norms, and its twin, recorded here with composed ones.
 
-    A ValueError if there is no fused norm in it, or one inside a checkpoint; if it does not end in
-    a single number; if it was recorded without `tracing()`, or changed since.
+    A ValueError, which begins with the name of the caller, if there is no fused norm in it, or one
+    inside a checkpoint; if it does not end in a single number; if it was recorded without
+    `tracing()`, or changed since.
     """
     graph = reading.graph
     fused = [n for n in graph.nodes if getattr(n.origin, "op", None) in _COMPOSED]
     if not fused:
         raise ValueError(
-            'fused: got a graph without a fused norm, wants one recorded with impl="fused" (as '
-            "functional and nn do if they are not told otherwise)"
+            f'{caller}: got a graph without a fused norm, wants one recorded with impl="fused" '
+            "(as functional and nn do if they are not told otherwise)"
         )
-    if reading.loss is None or {UNTRACED, OVERWRITTEN} & set(graph.notes):
-        raise ValueError(f"fused: {'; '.join(graph.notes)}")
+    reading.want_gradients(caller)
+    if OVERWRITTEN in graph.notes:
+        raise ValueError(f"{caller}: {OVERWRITTEN}")
     if any(node.origin.refill is not None for node in fused):
-        raise ValueError("fused: got a norm inside a checkpoint, wants one that keeps its arrays")
+        raise ValueError(
+            f"{caller}: got a norm inside a checkpoint, wants one that keeps its arrays"
+        )
     near = leading_to(reading, {node.id for node in fused})
     names = {place: name for place, name in reading.names.items() if place[0] in near}
     tensors: dict[tuple[int, int], Tensor] = {}  # by the engine's node and the number of its output

@@ -3,7 +3,6 @@
   const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
   const id = (name) => document.getElementById(name);
   const scenes = all(".scene");
-  const abouts = all(".about");
   const lines = all(".code li");
   const links = all(".steps a");
   const wires = all(".graph .wire");
@@ -31,6 +30,20 @@
     ),
   );
   const computed = new Set(scenes.map((scene) => scene.dataset.box));
+
+  // What is shown while the pointer rests on a box: all that the scenes tell of it.
+  const aboutOf = (box) => {
+    const about = document.createElement("article");
+    const title = document.createElement("h2");
+    title.textContent = box.querySelector("title").textContent;
+    const formula = all(`.scene[data-half="forward"][data-box="${box.id}"] math`);
+    const table = document.createElement("table");
+    table.append(...all(`tr[data-about~="${box.id}"]`).map((row) => row.cloneNode(true)));
+    about.append(title, ...formula.map((math) => math.cloneNode(true)), table);
+    return about;
+  };
+  const abouts = boxes.map(aboutOf);
+  scenes[0].parentElement.append(...abouts);
 
   const showArticle = (article) => {
     for (const other of [...scenes, ...abouts]) other.hidden = other !== article;
@@ -70,6 +83,7 @@
       if (i === now) link.setAttribute("aria-current", "step");
       else link.removeAttribute("aria-current");
     });
+    id("line").textContent = lines[line]?.textContent ?? "";
     id("step").value = now;
     id("position").value = `${now} / ${scenes.length - 1}`;
     const [heading, sentence] = links[now].closest("tr").cells;
@@ -159,10 +173,11 @@
     box.focus();
   };
   boxes.forEach((box, k) => {
-    const about = abouts.find(({ dataset }) => dataset.box === box.id);
+    const about = abouts[k];
+    const told = all("tr", about).map((row) => [...row.cells].map((cell) => cell.textContent));
     box.setAttribute("role", "button");
     box.setAttribute("tabindex", k ? -1 : 0);
-    box.setAttribute("aria-label", about.dataset.label);
+    box.setAttribute("aria-label", told.map((cells) => cells.join(" = ")).join("; "));
     const enter = () => showArticle(about);
     const leave = () => showArticle(scenes[now]);
     box.addEventListener("mouseenter", enter);
@@ -186,4 +201,6 @@
   document.querySelector(".controls").hidden = false;
   id("step").max = scenes.length - 1;
   show(asked());
+  document.body.getBoundingClientRect(); // rows are hidden by now: they shall not fade out
+  document.body.classList.add("ready");
 }
