@@ -238,3 +238,9 @@ def test_recorded_results_are_read_only_and_their_inputs_are_not(function, cpu_o
     x.data[...] = 5.0
     with tg.no_grad():
         function(x).data[...] = 0.0  # nobody will ask for its gradient
+
+
+def test_what_is_kept_for_backward_has_memory_also_without_axes():
+    x = leaf(np.float64(2))
+    (kept,) = tg.exp(x).node.outputs
+    assert type(kept) is type(x.data)

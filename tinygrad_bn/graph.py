@@ -178,10 +178,9 @@ class Op:
     def _record(self, args, arrays, parents, indices, out, kwargs):
         """Make the node, with what the needed rules read and nothing else."""
         needs = tuple([parent is not None for parent in parents])
-        plan = self._plans.get(needs)
-        if plan is None:
-            plan = self._plans[needs] = self._plan(needs)
-        keeps_output, keeps = plan
+        if needs not in self._plans:
+            self._plans[needs] = self._plan(needs)
+        keeps_output, keeps = self._plans[needs]
         node = Node()
         node.op, node.parents, node.indices, node.kwargs = self, parents, indices, kwargs
         node.arrays = [a if k else None for a, k in zip(arrays, keeps)]
