@@ -114,14 +114,6 @@ def test_a_matrix_has_its_rows():
     assert last["x receives"] == "(2, 4, 6; 8, 10, 12)"
 
 
-def test_what_is_0_but_for_rounding_is_said_to_be_about_0():
-    with tg.tracing():
-        x = tg.named("x", leaf(np.array([0.1, 0.2, -0.3])))
-        loss = tg.named("ℓ", (x * 0.3 - x * 0.1 - x * 0.2).sum())
-    *_, (_, last) = scenes(stepper(loss).html)
-    assert last["∂ℓ/∂x so far"] == "(≈ 0, ≈ 0, ≈ 0)"
-
-
 def test_a_rule_that_works_on_arrays_only_has_no_formula_but_numbers():
     @tg.op("odd", lambda g, _out, x: g * np.cos(x))  # refuses Tensors
     def odd(xp, x):

@@ -143,8 +143,8 @@ def _given(reading: Reading) -> Iterator[Equation]:
 
 def _paragraph(reading: Reading, step: Step, uses: Counter, last: dict) -> Paragraph:
     arrived = [
-        Equation(marks(reading.gradient(place)), (_arrived(reading, place, rounding),))
-        for place, rounding in zip(step.arrived, step.rounding)
+        Equation(marks(reading.gradient(place)), (_arrived(reading, place),))
+        for place in step.arrived
     ]
     handed_on: list[Equation] = []
     where: dict[str, Equation] = {}
@@ -176,7 +176,7 @@ def _handed_on(reading: Reading, step: Step, share: Share, uses: Counter) -> Ite
     place is handed something from here on."""
     slope, derivative = reading.gradient(share.place), share.derivative
     sign = "=" if share.first and uses[share.place] == 1 else "+="
-    amount = value_marks(share.amount, share.rounding)
+    amount = value_marks(share.amount)
     if derivative is None:
         yield Equation(marks(slope), (amount,), sign)
     else:
@@ -185,7 +185,7 @@ def _handed_on(reading: Reading, step: Step, share: Share, uses: Counter) -> Ite
         yield Equation(marks(slope, index), (*formulas, amount), sign)
     if not share.first:
         said = " in total" if uses[share.place] == 1 else " so far"
-        total = value_marks(share.total, share.total_rounding)
+        total = value_marks(share.total)
         yield Equation(marks(slope), (("row", total, ("name", said)),))
 
 
@@ -210,12 +210,12 @@ def _chain_rule(
     yield product(marks(arrived[0], inside), as_factor(factor, inside))
     numbers, values = derivative.numbers, reading.output(step.arrived[0]).gradient
     if numbers is not None and 0 < np.size(numbers) <= LISTED and np.size(values) <= LISTED:
-        arrived = _arrived(reading, step.arrived[0], step.rounding[0])
+        arrived = _arrived(reading, step.arrived[0])
         yield product(arrived, value_marks(_merged(numbers), in_product=True))
 
 
-def _arrived(reading: Reading, place: Place, rounding: float) -> Mark:
-    return value_marks(reading.output(place).gradient, rounding)
+def _arrived(reading: Reading, place: Place) -> Mark:
+    return value_marks(reading.output(place).gradient)
 
 
 def _merged(numbers: Any) -> np.ndarray:
@@ -241,9 +241,9 @@ def _hooked(reading: Reading, places: Iterable[Place], last: dict[Place, Share])
 _NUMBERS = re.compile(r"(−?(?:\d[\d.]*(?:e[+−]?\d+)?|inf|nan))")
 
 
-def value_marks(value: Any, rounding: float = 0.0, in_product: bool = False) -> Mark:
+def value_marks(value: Any, in_product: bool = False) -> Mark:
     """Numbers as a mark; a negative one stands in parentheses in a product."""
-    said = told(value, rounding)
+    said = told(value)
     pieces = []
     for k, piece in enumerate(_NUMBERS.split(said)):
         kind = "number" if k % 2 else "name" if piece.strip().isalpha() else "text"

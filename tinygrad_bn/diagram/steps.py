@@ -19,8 +19,8 @@ class Share:
     """What one step hands on to one place.
 
     `amount` is added to what was there before, which makes `total`; `first`: nothing was. The two
-    are arrays or floats, and each has a bound for its rounding. `derivative` is None if the
-    recorded rule cannot be read (it works on arrays only).
+    are arrays or floats. `derivative` is None if the recorded rule cannot be read (it works on
+    arrays only).
     """
 
     place: Place
@@ -28,18 +28,14 @@ class Share:
     amount: Any
     total: Any
     first: bool
-    rounding: float
-    total_rounding: float
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """The step through `node`: at its places `arrived` gradients are finished, each with a bound
-    for its `rounding`, and it hands on."""
+    """The step through `node`: at its places `arrived` gradients are finished, and it hands on."""
 
     node: Node
     arrived: tuple[Place, ...]
-    rounding: tuple[float, ...]
     shares: tuple[Share, ...]
 
 
@@ -68,7 +64,6 @@ def backward_steps(reading: Reading) -> list[Step]:
     """The steps from the loss, of which gradients are known, to the leaves."""
     graph = reading.graph
     totals: dict[Place, Any] = {}
-    bounds: dict[Place, float] = {}
     steps = []
     for node in reversed(graph.nodes):
         places = [(node.id, output.index) for output in node.outputs]
@@ -87,68 +82,25 @@ def backward_steps(reading: Reading) -> list[Step]:
         for place, amount in amounts.items():
             first = place not in totals
             derivative = derivatives.get(place)
-            bound = _rounding(reading, arrived, bounds, derivative, amount)
-            total = amount if first else totals[place] + amount
-            total_bound = bound
-            if not first:
-                terms = _largest(totals[place]) + _largest(amount)
-                total_bound = _finite(bound + bounds[place] + _epsilon(total) * terms)
-            shares.append(Share(place, derivative, amount, total, first, bound, total_bound))
-            totals[place], bounds[place] = total, total_bound
-        rounding = tuple(bounds.get(place, 0.0) for place in arrived)
-        steps.append(Step(node, arrived, rounding, tuple(shares)))
+            totals[place] = amount if first else totals[place] + amount
+            shares.append(Share(place, derivative, amount, totals[place], first))
+        steps.append(Step(node, arrived, tuple(shares)))
     return steps
 
 
 # --- Numbers --------------------------------------------------------------------------------------
 
 
-def told(value: Any, rounding: float = 0.0) -> str:
-    """A number; a few in parentheses, rows apart; mean and deviation of many. What does not exceed
-    its rounding is about 0.
+def told(value: Any) -> str:
+    """A number; a few in parentheses, rows apart; mean and deviation of many.
 
-    >>> told(np.array([[0.5, 3.5], [0.0, 1e-17]]), 1e-16)
-    '(0.5, 3.5; 0, ≈ 0)'
+    >>> told(np.array([[0.5, 3.5], [0.0, 1.0]]))
+    '(0.5, 3.5; 0, 1)'
     """
     array = np.asarray(value)
     if not 0 < array.size <= LISTED:
         return summary(array)
-    each = ["≈ 0" if 0 < abs(one) <= rounding else number(one) for one in array.ravel().tolist()]
+    each = [number(one) for one in array.ravel().tolist()]
     length = next((n for n in reversed(array.shape) if n != 1), 1)  # of a row
     rows = [", ".join(each[k : k + length]) for k in range(0, len(each), length)]
     return f"({'; '.join(rows)})" if array.size > 1 else rows[0]
-
-
-def _rounding(
-    reading: Reading,
-    arrived: tuple[Place, ...],
-    bounds: dict[Place, float],
-    derivative: Derivative | None,
-    amount: Any,
-) -> float:
-    """About how much of what is handed on may be rounding: that of what arrived, and that of the
-    terms of a sum. All of it, where it is 0 on paper."""
-    if derivative is not None and derivative.vanishes:
-        return _largest(amount)
-    gradients = [reading.output(place).gradient for place in arrived]
-    pairs = zip(arrived, gradients)
-    relative = sum(bounds.get(place, 0.0) / (_largest(g) or 1.0) for place, g in pairs)
-    if derivative is None or derivative.numbers is None:
-        return _finite(relative * _largest(amount))
-    terms = max(np.size(derivative.numbers), np.size(gradients[0])) / max(np.size(amount), 1)
-    if terms > 1:
-        relative = terms * (relative + _epsilon(amount))
-    return _finite(relative * _largest(gradients[0]) * _largest(derivative.numbers))
-
-
-def _largest(value: Any) -> float:
-    return float(np.abs(value).max(initial=0.0))
-
-
-def _epsilon(value: Any) -> float:
-    return float(np.finfo(np.asarray(value).dtype).eps)
-
-
-def _finite(bound: float) -> float:
-    """Nothing is about 0 beside what is infinite."""
-    return bound if np.isfinite(bound) else 0.0

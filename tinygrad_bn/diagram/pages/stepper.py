@@ -184,18 +184,15 @@ def _turn(reading: Reading) -> _Scene:
 def _backward(reading: Reading, step: Step, k: int, count: int, handed: Counter) -> _Scene:
     """Brings `handed` up to date."""
     arrived = [
-        _Number(
-            joined(reading.slope(place), " arrives"),
-            told(reading.output(place).gradient, rounding),
-        )
-        for place, rounding in zip(step.arrived, step.rounding)
+        _Number(joined(reading.slope(p), " arrives"), told(reading.output(p).gradient))
+        for p in step.arrived
     ]
     parts, said, writes = [_Part("", tuple(arrived))], [], []
     for share in step.shares:
         parts.append(_share(reading, step, share))
         what = joined(reading.slope(share.place), " = " if share.first else " += ")
-        total = "" if share.first else f", so far {told(share.total, share.total_rounding)}"
-        said.append(joined(what, told(share.amount, share.rounding), total))
+        total = "" if share.first else f", so far {told(share.total)}"
+        said.append(joined(what, told(share.amount), total))
         writes.append((share.place, handed[share.place]))
         handed[share.place] += 1
     wires = tuple(
@@ -212,10 +209,10 @@ def _share(reading: Reading, step: Step, share: Share) -> _Part:
     """What one place is handed, by which formula, and what it has by then."""
     numbers = [*_local(reading, step, share)]
     receives = joined(reading.symbol(share.place), " receives")
-    numbers.append(_Number(receives, told(share.amount, share.rounding)))
+    numbers.append(_Number(receives, told(share.amount)))
     if not share.first:
         so_far = joined(reading.slope(share.place), " so far")
-        numbers.append(_Number(so_far, told(share.total, share.total_rounding)))
+        numbers.append(_Number(so_far, told(share.total)))
     formula = ""
     if share.derivative is not None:
         slope, sign = reading.gradient(share.place), "=" if share.first else "+="
