@@ -126,7 +126,7 @@ def _recorded(target: str, view: str | None) -> Tensor | Scalar | Sequence[Tenso
     if target == _EXAMPLE:
         return worked_example("fused" if view == "fused" else "composed")
     module, _, name = target.partition(":")
-    if not name:
+    if not (name and all(part.isidentifier() for part in module.split("."))):
         raise ValueError(f"wants {_EXAMPLE} or module:function")
     sys.path.insert(0, os.getcwd())  # where the user's module is
     try:

@@ -9,7 +9,7 @@ from helpers import assert_values, leaf
 from pictures import SVG, shown
 
 import tinygrad_bn as tg
-from tinygrad_bn import Scalar
+from tinygrad_bn import Scalar, nn
 from tinygrad_bn import functional as F
 from tinygrad_bn.diagram import draw
 from tinygrad_bn.diagram.batch_norm import worked_example
@@ -125,10 +125,10 @@ def test_each_gradient_says_how_it_follows_from_those_before_it():
         "∂ℓ/∂β": "= Σ ∂ℓ/∂yi",
         "∂ℓ/∂γ": "= Σ x̂i·∂ℓ/∂yi",
         "∂ℓ/∂x̂i": "= γ·∂ℓ/∂yi",
-        "∂ℓ/∂s": "= Σ −x̂i/s·∂ℓ/∂x̂i",
-        "∂ℓ/∂v = ∂ℓ/∂σ²B": "= 1/(2s)·∂ℓ/∂s",
+        "∂ℓ/∂s": "= Σ −(x̂i/s)·∂ℓ/∂x̂i",
+        "∂ℓ/∂v = ∂ℓ/∂σ²B": "= (1/(2s))·∂ℓ/∂s",
         "∂ℓ/∂qi": "= 0.25∂ℓ/∂v",
-        "∂ℓ/∂di": "= 1/s·∂ℓ/∂x̂i + 2di·∂ℓ/∂qi",
+        "∂ℓ/∂di": "= (1/s)·∂ℓ/∂x̂i + 2di·∂ℓ/∂qi",
         "∂ℓ/∂μB": "= Σ −∂ℓ/∂di",
         "∂ℓ/∂xi": "= ∂ℓ/∂di + 0.25∂ℓ/∂μB",
     }
@@ -197,7 +197,7 @@ def test_the_same_program_gives_the_same_picture():
     [lambda: worked_example("composed"), lambda: worked_example("fused"), network, sums],
 )
 def test_the_recorded_gradients_are_those_that_grad_finds(loss):
-    reading = Reading(record(loss()), "ioffe")
+    reading = Reading(record(loss(), create_graph=True), "ioffe")
     recorded = backward_pass(reading)
     outputs = {(n.id, o.index): o for n in recorded.graph.nodes for o in n.outputs}
     met = set()
@@ -229,6 +229,17 @@ def test_constants_of_the_backward_pass_have_names_of_their_own():
     names = [characters(box.symbol) for box in constants]
     assert len(set(names)) == len(names) > 1
     assert not set(names) & set(reading.names.values())
+
+
+def test_a_constant_that_both_halves_read_is_one():
+    """A linear layer's rule reads its input through a view."""
+    layer = nn.Linear(2, 3)
+    with tg.tracing():
+        loss = layer(tg.named("x", tg.tensor(np.ones((4, 2), np.float32)))).sum()
+    sketch = draw(loss, "butterfly").sketch
+    assert [characters(b.symbol) for b in sketch.boxes if b.kind == "constant"] == ["x"]
+    (x,) = [box.id for box in sketch.boxes if box.kind == "constant"]
+    assert [w.role for w in sketch.wires if w.start == x] == ["forward", "saved"]
 
 
 def test_what_only_the_backward_pass_reads_needs_no_name():

@@ -67,10 +67,12 @@ def test_dot_needs_no_graphviz(folder):
     [
         ("draw", "target"),
         ("draw batchnorm", "batchnorm: wants batch-norm or module:function"),
+        ("draw ../x:f", "../x:f: wants batch-norm or module:function"),
+        ("draw :f", ":f: wants batch-norm or module:function"),
         ("draw missing_module:f", "missing_module:f: No module named 'missing_module'"),
         ("draw drawable:f", "drawable:f: module 'drawable' has no attribute 'f'"),
         ("draw drawable:number", "drawable:number: TypeError: 'int' object is not callable"),
-        ("draw drawable:array", "drawable:array: draw: got ndarray, wants a Tensor"),
+        ("draw drawable:array", "drawable:array: output: got ndarray, wants a Tensor"),
         ("draw drawable:failing", "drawable:failing: ValueError: of its own"),
         ("draw drawable:variance --view fused", "drawable:variance: fused: "),
         ("draw drawable:variance --view upside-down", "invalid choice: 'upside-down'"),

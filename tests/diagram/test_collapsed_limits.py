@@ -37,10 +37,10 @@ def test_ten_thousand_ops_in_modules_collapse(scope, count):
 
 
 def test_a_hundred_thousand_ops_in_modules_collapse_within_seconds():
-    start = time.perf_counter()
+    start = time.process_time()
     sketch = chain([f"Net.{i // 40}:Block.{i % 40 // 4}:Linear" for i in range(10**5)]).sketch
     assert frames(sketch) == {"×25000": ["0.0, 0.1 … 2499.9: Linear"]}
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
 @needs_graphviz

@@ -75,8 +75,16 @@ def test_the_page_asks_the_network_for_nothing_and_reads_no_markup():
 
 def test_the_page_goes_without_times_and_refuses_a_benchmark_of_another_form():
     assert "ms (ratio" not in comparison(worked_example("fused")).html
-    with pytest.raises(ValueError, match="benchmark: got one without 'rows'"):
-        comparison(worked_example("fused"), {})
+    for benchmark, error, message in [
+        ({}, ValueError, "got one without 'rows'"),
+        ({"rows": [3]}, ValueError, "'int' object is not subscriptable"),
+        (3, TypeError, "got int"),
+        ("x", TypeError, "got str"),
+        ([], TypeError, "got list"),
+    ]:
+        wanted = f"^benchmark: {message}, wants the dict that benchmarks/fused_composed.py writes$"
+        with pytest.raises(error, match=wanted):
+            comparison(worked_example("fused"), benchmark)
 
 
 def untraced():
@@ -92,8 +100,8 @@ def untraced():
         (untraced, ValueError, "values were not kept"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_in_its_name(loss, error, message):
-    with pytest.raises(error, match=f"^comparison: {message}"):
+def test_what_cannot_be_compared_is_refused(loss, error, message):
+    with pytest.raises(error, match=f"^loss: {message}"):
         comparison(loss())
 
 

@@ -1,5 +1,7 @@
 """A formula in a picture is right: it comes to the numbers that the engine finds."""
 
+import re
+
 import numpy as np
 import pytest
 from formula_values import (
@@ -22,7 +24,9 @@ from test_paths import SCALAR_OPS
 import tinygrad_bn as tg
 from tinygrad_bn import Scalar
 from tinygrad_bn import functional as F
+from tinygrad_bn.diagram import draw
 from tinygrad_bn.diagram.batch_norm import worked_example
+from tinygrad_bn.diagram.drawing.sketch import characters
 from tinygrad_bn.diagram.steps import backward_steps
 
 # --- They come to the engine's numbers ------------------------------------------------------------
@@ -175,6 +179,125 @@ def test_the_local_derivative_of_an_op(function, factor):
     with tg.tracing():
         loss = loss_of([tg.named("y", function(x))])
     assert factors(loss, "y") == {"x": factor}
+
+
+def told(function, *shapes, names="xyz"):
+    """The lines of `explain` about a function of arrays, without the numbers."""
+    inputs = [tg.named(name, leaf(grid(shape))) for name, shape in zip(names, shapes)]
+    with tg.tracing():
+        loss = loss_of([tg.named("y", function(*inputs))])
+    lines = [line.partition("◂")[0].strip() for line in str(tg.explain(loss)).splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.mark.parametrize(
+    ("axis", "computed", "handed_on"),
+    [
+        (0, "yⱼₖ = Σᵢ xᵢⱼₖ", "∂ℓ/∂xᵢⱼₖ = ∂ℓ/∂yⱼₖ"),
+        (1, "yᵢₖ = Σⱼ xᵢⱼₖ", "∂ℓ/∂xᵢⱼₖ = ∂ℓ/∂yᵢₖ"),
+        (2, "yᵢⱼ = Σₖ xᵢⱼₖ", "∂ℓ/∂xᵢⱼₖ = ∂ℓ/∂yᵢⱼ"),
+        ((1, 2), "yᵢ = Σⱼₖ xᵢⱼₖ", "∂ℓ/∂xᵢⱼₖ = ∂ℓ/∂yᵢ"),
+        ((0, 1), "yₖ = Σᵢⱼ xᵢⱼₖ", "∂ℓ/∂xᵢⱼₖ = ∂ℓ/∂yₖ"),
+    ],
+)
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("shape", [(2, 2, 2), (2, 3, 4)])
+def test_each_sum_over_axes_has_a_formula_of_its_own(shape, keepdims, axis, computed, handed_on):
+    lines = told(lambda x: tg.sum(x, axis=axis, keepdims=keepdims), shape)
+    assert computed in lines
+    assert any(line.startswith(handed_on) for line in lines)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_mean_is_told_in_one_form_over_any_axis(axis):
+    (line,) = [line for line in told(lambda x: tg.mean(x, axis=axis), (2, 2)) if "∂ℓ/∂x" in line]
+    assert re.match(rf"∂ℓ/∂xᵢⱼ = ∂ℓ/∂y{'ⱼᵢ'[axis]} · 1/m = \(\S+, \S+\) · 0.5 = \(", line)
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "wanted"),
+    [
+        (
+            lambda x, W: F.linear(x, W),
+            [(3, 4, 2), (5, 2)],
+            ["∂ℓ/∂x = ∂ℓ/∂y @ W", "∂ℓ/∂W = reshape(∂ℓ/∂y, (12, 5))ᵀ @ reshape(x, (12, 2))"],
+        ),
+        (
+            lambda x, W: x @ W,
+            [(3, 4, 2), (2, 5)],
+            ["∂ℓ/∂x = ∂ℓ/∂y @ Wᵀ", "∂ℓ/∂W = Σ xᵢᵀ @ ∂ℓ/∂yᵢ"],
+        ),
+        (lambda x, W: x @ W, [(4, 2), (2, 5)], ["∂ℓ/∂x = ∂ℓ/∂y @ Wᵀ", "∂ℓ/∂W = xᵀ @ ∂ℓ/∂y"]),
+        (lambda x, W: x @ W, [(4, 2), (2,)], ["∂ℓ/∂xᵢⱼ = ∂ℓ/∂yᵢ · Wⱼ", "∂ℓ/∂W = xᵀ @ ∂ℓ/∂y"]),
+        (
+            lambda x, W: tg.solve(x, W),
+            [(2, 2), (2,)],
+            ["∂ℓ/∂xᵢⱼ = −solve(xᵀ, reshape(∂ℓ/∂y, (2, 1)))ᵢ·yⱼ"],
+        ),
+    ],
+)
+def test_products_of_matrices_say_what_is_summed(function, shapes, wanted):
+    lines = [re.sub(" +", " ", line) for line in told(function, *shapes, names="xW")]
+    for start in wanted:
+        assert any(line.startswith(start + " = ") or line == start for line in lines), lines
+    is_of_stacks = len(shapes[0]) > 2
+    assert ("@ and ᵀ are of the last two axes" in lines) == is_of_stacks
+
+
+@pytest.mark.parametrize(
+    ("function", "wanted"),
+    [
+        (lambda x: tg.reshape(x, (3, 2)), "y = reshape(x, (3, 2))"),
+        (lambda x: tg.reshape(x, -1), "y = reshape(x, (6,))"),
+        (lambda x: tg.expand_dims(x, axis=1), "y = expand_dims(x, axis=1)"),
+        (lambda x: tg.reshape(2 * x, (3, 2)), "y = reshape(u, (3, 2))"),
+        (lambda x: tg.expand_dims(x, axis=0), "y = x"),
+    ],
+)
+def test_another_shape_is_no_other_name_of_the_same_array(function, wanted):
+    assert wanted in told(function, (2, 3))
+
+
+def letters(mark, bound=""):
+    """For each symbol with an index: its name, and the letters that no Σ binds, in their places."""
+    kind, *inside = mark
+    if kind == "symbol" and inside[4]:
+        name = "".join(inside[:4])
+        yield name, tuple(None if letter in bound else letter for letter in inside[4])
+    bound += inside[1] if kind == "sigma" else ""
+    for part in inside:
+        if isinstance(part, tuple):
+            yield from letters(part, bound)
+
+
+@pytest.mark.parametrize("impl", ["composed", "fused"])
+@pytest.mark.parametrize("shape", [(2, 4, 3), (2, 4, 3, 5)])
+@pytest.mark.parametrize("name", ["instance_norm", "group_norm"])
+def test_a_letter_means_one_axis_in_a_whole_paragraph(name, shape, impl):
+    random = np.random.default_rng(0)
+    affine = [leaf(parameter) for parameter in parameters(name, shape, random)]
+    with tg.tracing():
+        x = tg.named("x", leaf(random.standard_normal(shape)))
+        y = CALLS[name](x, *affine, eps=0.1, impl=impl)
+        loss = loss_of([y])
+    for paragraph in tg.explain(loss).paragraphs:
+        rows = [paragraph.computed, *paragraph.handed_on, *paragraph.where]
+        found = {}
+        for row in rows:
+            for symbol, index in letters(("row", row.left, *row.right)):
+                places = found.setdefault(symbol, list(index))
+                assert len(places) == len(index), symbol
+                for k, letter in enumerate(index):
+                    places[k] = places[k] or letter
+                    assert letter in (None, places[k]), symbol
+    sketch = draw(loss, "symbols").sketch
+    said = [characters(wire.label) for wire in sketch.wires]
+    said += [note if isinstance(note, str) else characters(note) for note in sketch.notes]
+    of_x = {"instance_norm": "ijkl", "group_norm": "ijkln"}[name][: len(shape) + name.count("p_")]
+    if impl == "composed":
+        assert f"2(x_{{{of_x}}}−μ_{{ij}})/m" in said
+    else:
+        assert {"r_{ij} = 1/√(σ²_{ij}+ε)", f"x̂_{{{of_x}}} = d_{{{of_x}}}·r_{{ij}}"} <= {*said}
 
 
 def test_a_number_that_happens_to_be_m_is_not_the_number_of_values():

@@ -13,13 +13,15 @@ from formula_values import (
     read,
     said,
 )
-from helpers import grid, host, leaf, vector
+from helpers import grid, host, leaf, on_device, vector
 from hypothesis import given
 from random_graphs import losses
 from test_ops import DIFFERENTIABLE, leaves
 
 import tinygrad_bn as tg
+from tinygrad_bn import functional as F
 from tinygrad_bn import nn
+from tinygrad_bn.diagram import draw
 from tinygrad_bn.diagram.drawing.sketch import characters
 from tinygrad_bn.diagram.formulas.formula import Apply, within
 from tinygrad_bn.diagram.recorded.paths import contributions
@@ -142,25 +144,26 @@ def test_calls_of_ops_that_make_other_values_do_not_print_alike():
     [
         (lambda x: tg.sum(x, axis=0), "Σ_i x_{ij}"),
         (lambda x: tg.sum(x, axis=1), "Σ_j x_{ij}"),
-        (lambda x: tg.sum(x), "Σ x_i"),
+        (lambda x: tg.sum(x), "Σ x_{ij}"),
         (lambda x: tg.mean(x, axis=0), "1/m Σ_i x_{ij}"),
         (lambda x: tg.mean(x, axis=1, keepdims=True), "1/m Σ_j x_{ij}"),
         (lambda x: tg.max(x, axis=1), "max(x, axis=1)"),
         (lambda x: tg.max(x), "max(x)"),
         (lambda x: tg.cumsum(x, axis=0), "cumsum(x, axis=0)"),
         (lambda x: tg.softmax(x, 0), "softmax(x, axis=0)"),
-        (lambda x: tg.sum(tg.softmax(x), axis=0), "Σ_i softmax(x)_{ij}"),
+        (lambda x: tg.softmax(x), "softmax(x, axis=-1)"),
+        (lambda x: tg.sum(tg.softmax(x), axis=0), "Σ_i softmax(x, axis=-1)_{ij}"),
         (lambda x: tg.leaky_relu(x, 0.2), "leaky_relu(x, slope=0.2)"),
         (lambda x: tg.clip(x, 0.5), "clip(x, ½)"),
         (lambda x: tg.clip(x, None, 0.5), "clip(x, None, ½)"),
-        (lambda x: tg.stack([x, x]), "stack(x, x)"),
+        (lambda x: tg.stack([x, x]), "stack(x, x, axis=0)"),
         (lambda x: tg.stack([x, x], axis=-1), "stack(x, x, axis=-1)"),
-        (lambda x: tg.concatenate([x, x]), "concatenate(x, x)"),
+        (lambda x: tg.concatenate([x, x]), "concatenate(x, x, axis=0)"),
         (lambda x: tg.einsum("ij,kj->ik", x, x), "einsum(x, x, subscripts=ij,kj->ik)"),
         (lambda x: x[[0, 0, 1]], "x[[0, 0, 1]]"),
         (lambda x: tg.pad(x, ((1, 1), (1, 1))), "pad(x, widths=1)"),
         (lambda x: tg.pad(x, (0, 1), value=2.5), "pad(x, widths=(0, 1), value=2.5)"),
-        (lambda x: tg.softmax(tg.reshape(x, (4, 3))), "softmax(reshape(x, (4, 3)))"),
+        (lambda x: tg.softmax(tg.reshape(x, (4, 3))), "softmax(reshape(x, (4, 3)), axis=-1)"),
         (lambda x: tg.mean(x[:, :0], axis=1), "nan"),
     ],
 )
@@ -217,6 +220,22 @@ def test_a_mask_is_not_taken_for_a_constant_of_the_same_values():
         loss = loss_of([tg.named("y", tg.maximum(x, c))])
     (found,) = derivatives(loss, "y").values()
     assert said(found.gradient) == "∂ℓ/∂y · ∂y/∂x"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: tg.sort(x, axis=1),
+        lambda x: tg.take_along_axis(x, on_device(np.array([[0], [1], [2]])), axis=1),
+        lambda x: F.max_pool2d(tg.reshape(x, (1, 1, 3, 4)), 2),
+        lambda x: x[on_device(np.array([0, 2])), on_device(np.array([1, 1]))],
+    ],
+)
+def test_arrays_of_indices_are_options_like_others(function):
+    x = tg.named("x", leaf(grid((3, 4))))
+    with tg.tracing():
+        drawn = draw(loss_of([function(x)]), "butterfly")
+    assert drawn.sketch.boxes  # and no error
 
 
 def test_two_formulas_that_are_too_long_do_not_cancel():

@@ -16,7 +16,7 @@ from pictures import seconds
 from sketches import box, everything
 
 import tinygrad_bn as tg
-from tinygrad_bn import Scalar, named, nn
+from tinygrad_bn import Scalar, diagram, named, nn
 from tinygrad_bn import functional as F
 from tinygrad_bn.diagram import VIEWS, Diagram, draw
 from tinygrad_bn.diagram.batch_norm import draw_batch_norm, worked_example
@@ -25,6 +25,7 @@ from tinygrad_bn.diagram.drawing.paint import paint
 from tinygrad_bn.diagram.drawing.shapes import Picture
 from tinygrad_bn.diagram.drawing.sketch import Row, Sketch
 from tinygrad_bn.diagram.drawing.style import DARK, LIGHT
+from tinygrad_bn.diagram.recorded import record
 from tinygrad_bn.norm.fused import normalize
 
 needs_graphviz = pytest.mark.skipif(
@@ -238,28 +239,44 @@ def test_a_notebook_is_given_an_svg_and_the_listing(small):
     ElementTree.fromstring(bundle["image/svg+xml"])
 
 
-def test_a_graph_of_10_000_nodes_has_a_dot_text_but_no_picture_above_2000_boxes(tmp_path):
+def test_a_graph_of_10_000_ops_has_a_dot_text_but_no_picture_above_2000_boxes(tmp_path):
     y = x = leaf(np.float32(1))
-    for _ in range(9998):
+    for _ in range(10_000):
         y = -y
     diagram = draw(y, view="ops")
     assert diagram.graph.nodes[0].outputs[0].gradient == 1
     diagram.save(tmp_path / "a.dot")
-    with pytest.raises(ValueError, match="up to 2,000 boxes and this one has 9,999"):
+    with pytest.raises(
+        ValueError, match="up to 2,000 boxes and this one has 10,001; record it inside"
+    ):
         diagram.save(tmp_path / "a.svg")
     assert x.grad is None
 
 
-@pytest.mark.parametrize("number", [Scalar, lambda x: leaf(np.float32(x))])
-@pytest.mark.parametrize("view", [view for view in VIEWS if view != "collapsed"])
-def test_a_larger_graph_is_refused_before_it_is_recorded(monkeypatch, view, number):
-    monkeypatch.setattr("tinygrad_bn.diagram.record", None)
+CALLS = [("output", partial(draw, view=view)) for view in VIEWS if view != "collapsed"]
+CALLS += [("loss", diagram.comparison), ("loss", lambda loss: diagram.paths(loss, to=loss))]
+FOLDING = ("output", partial(draw, view="collapsed")), ("output", draw)
+
+
+@pytest.mark.parametrize(
+    ("number", "argument", "call"),
+    [
+        *((Scalar, *call) for call in CALLS),
+        *((lambda x: leaf(np.float32(x)), *call) for call in (*CALLS, *FOLDING)),
+    ],
+)
+def test_a_larger_graph_is_refused_before_it_is_read(monkeypatch, number, argument, call):
+    """Also where modules fold, if it was not traced which modules there are."""
+    for reads in ("tensor_graph", "scalar_graph"):
+        monkeypatch.setattr(record, reads, None)  # a call of it is a TypeError
     y = number(1.0)
-    for _ in range(10_000):
+    for _ in range(10_001):
         y = -y
-    wanted = f'got a graph of 10,001 nodes, wants up to 10,000 for view="{view}"; draw a part'
+    wanted = (
+        f"^{argument}: got a graph of 10,001 ops, wants up to 10,000; take a part of it, or rec"
+    )
     with pytest.raises(ValueError, match=wanted):
-        draw(y, view)
+        call(y)
 
 
 # --- Any numbers, in any view ---------------------------------------------------------------------

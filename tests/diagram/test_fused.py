@@ -118,6 +118,7 @@ FUSED = [
     *["▸ yi = γ·x̂i + β =", "−1.8", "0.6", "1.4", "3.8"],
     "saved for backward: x (4), γ (1), μB (1), σ²B (1) = 7 numbers",
     *["◂ ∂ℓ/∂y =", "1", "−2", "0.5", "1.5"],
+    "ε = 0",
     "r = 1/√(σ²B+ε)",
     "∂ℓ/∂xi = r(γ·∂ℓ/∂yi−x̂i/m Σj γ·x̂j·∂ℓ/∂yj−1/m Σj γ·∂ℓ/∂yj)",
     "∂ℓ/∂γ = Σ x̂i·∂ℓ/∂yi",
@@ -360,6 +361,20 @@ def changed():
     return loss
 
 
+def hooked():
+    x = leaf(numbers(3, 4))
+    x.register_hook(lambda g: None)
+    with tg.tracing():
+        return F.layer_norm(x, 4).sum()
+
+
+def hooked_module():
+    norm = nn.LayerNorm(4)
+    norm.register_full_backward_hook(lambda *_: None)
+    with tg.tracing():
+        return norm(leaf(numbers(3, 4).astype(np.float32))).sum()
+
+
 def recomputed():
     with tg.tracing():
         return tg.checkpoint(lambda x: F.layer_norm(x, 4), leaf(numbers(3, 4))).sum()
@@ -374,11 +389,23 @@ def recomputed():
         (several, r"got shape \(3, 4\), wants a single number"),
         (changed, "changed in place"),
         (recomputed, "inside a checkpoint"),
+        (hooked, "with hooks, which would run for both norms"),
+        (hooked_module, "with hooks, which would run for both norms"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(loss, message):
     with pytest.raises(ValueError, match=f"fused: .*{message}"):
         draw(loss(), "fused")
+
+
+def test_all_that_the_gradient_of_a_fused_norm_is_made_of_is_defined():
+    with tg.tracing():
+        y = F.layer_norm(leaf(numbers(2, 3)), 3)
+        loss = (y * tg.tensor(numbers(2, 3))).sum()
+    boxes = draw(loss, "fused").sketch.boxes
+    (box,) = (box for box in boxes if characters(getattr(box, "symbol", ())) == "normalize")
+    notes = [characters(row.label) for row in box.columns[0].rows if row.role == "note"]
+    assert [note.partition(" = ")[0] for note in notes[:4]] == ["ε", "r_i", "d_{ij}", "x̂_{ij}"]
 
 
 # --- The page -------------------------------------------------------------------------------------

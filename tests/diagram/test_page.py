@@ -102,7 +102,7 @@ def test_a_page_is_saved_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("name", ["page", "page.svg", ".html"])
 def test_a_page_is_saved_as_html_only(tmp_path, name):
-    with pytest.raises(ValueError, match=r"wants a name that ends in \.html"):
+    with pytest.raises(ValueError, match=r"wants a name and an ending: \.html$"):
         Page("").save(tmp_path / name)
     assert not list(tmp_path.iterdir())
 

@@ -345,25 +345,6 @@ def test_more_than_200_numbers_are_refused_with_what_to_do(recorded, count):
     assert len(draw(chain(199), "scalars").sketch.boxes) == 200
 
 
-def test_without_tracing_the_wires_are_there_and_the_values_are_not():
-    x = vector(1.0, 2.0)
-    y = (x * x.exp()).sum()
-    sketch = draw(y, "scalars").sketch
-    assert any("values were not kept" in note for note in sketch.notes)
-    assert sketch.wires == draw(traced(lambda: (x * x.exp()).sum()), "scalars").sketch.wires
-    y.backward()
-    with pytest.raises(RuntimeError, match="retain_graph=True"):
-        draw(y, "scalars")
-
-
-def test_a_traced_graph_that_backward_has_freed_has_its_wires():
-    x = vector(1.0, 2.0)
-    y = traced(lambda: (x * x.exp()).sum())
-    before = draw(y, "scalars").sketch
-    y.backward()
-    assert draw(y, "scalars").sketch.wires == before.wires
-
-
 def test_empty_tensors_and_several_outputs_draw():
     empty = traced(lambda x: (x * 2.0).sum(), leaf(np.zeros((0, 3))))
     assert list(titles(draw(empty, "scalars").sketch).values()) == ["ℓ"]

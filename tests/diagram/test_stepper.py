@@ -149,7 +149,7 @@ def test_names_are_escaped():
 
 
 def test_a_leaf_cannot_be_stepped_through():
-    with pytest.raises(ValueError, match="stepper: got a leaf, wants the result of an op"):
+    with pytest.raises(ValueError, match="loss: got a leaf, wants the result of an op"):
         stepper(leaf(np.array(1.0)))
 
 

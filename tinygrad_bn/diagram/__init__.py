@@ -9,6 +9,7 @@
 4.0
 """
 
+import math
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ..engine import listed, parents, toposort
 from ..graph import Tensor
 from ..scalar import Scalar
+from .drawing.arguments import file_path, one_of
 from .drawing.dot import dot_text
 from .drawing.files import write_whole
 from .drawing.paint import paint
@@ -32,7 +33,7 @@ from .pages.stepper import stepper
 from .reading import Reading
 from .recorded.listing import listing
 from .recorded.paths import paths
-from .recorded.record import Graph, record
+from .recorded.record import MOST_OPS, UNTRACED, Graph, ops_of, record
 from .recorded.symbols import NOTATIONS
 from .views.butterfly import butterfly
 from .views.collapsed import collapsed
@@ -54,7 +55,6 @@ __all__ = [
 ]
 
 _MOST_BOXES = 2000  # of a picture; the layout of more takes minutes, and nobody can read it
-_MOST_NODES = 10_000  # of a graph that is not collapsed; to make boxes of more takes long
 _READABLE = 80  # nodes; what is larger is collapsed unless another view is asked for
 
 
@@ -67,10 +67,7 @@ class Diagram:
     """
 
     def __init__(self, sketch: Sketch, graph: Graph, theme: str) -> None:
-        if theme not in THEMES:
-            known = ", ".join(map(repr, THEMES))
-            raise ValueError(f"theme: got {theme!r:.40}, wants one of {known}")
-        self.sketch, self.graph, self.theme = sketch, graph, theme
+        self.sketch, self.graph, self.theme = sketch, graph, one_of("theme", theme, THEMES)
 
     def dot(self) -> str:
         """The picture in the DOT language, for Graphviz."""
@@ -98,21 +95,20 @@ class Diagram:
         else ValueError, as for other endings. A path that cannot be written is an OSError; whatever
         fails leaves no file.
         """
-        path = Path(path)
-        ending = path.suffix.lower()
-        if ending not in _WRITERS:
-            known = ", ".join(_WRITERS)
-            raise ValueError(f"save: got {path.name!r:.60}, wants a name that ends in {known}")
-        content = _WRITERS[ending](self)
+        path = file_path(path, _WRITERS)
+        content = _WRITERS[path.suffix.lower()](self)
         write_whole(path, content.encode() if isinstance(content, str) else content)
         return path
 
     def _painted(self) -> Picture:
         count = len(self.sketch.boxes)
         if count > _MOST_BOXES:
+            way = "draw a part of it"
+            if UNTRACED in self.graph.notes:  # and so nothing is known of its modules
+                way = 'record it inside tracing() and draw it with view="collapsed"'
             raise ValueError(
-                f"a picture shows up to {_MOST_BOXES:,} boxes and this one has {count:,}; draw a "
-                "part of it, or save it as .dot"
+                f"a picture shows up to {_MOST_BOXES:,} boxes and this one has {count:,}; {way}, "
+                "or save it as .dot"
             )
         return paint(self.sketch)
 
@@ -172,13 +168,14 @@ def draw(
     Record inside `tracing()`, else the picture of Tensors shows the structure only and says so.
     Several Tensors, such as the answer of `grad(…, create_graph=True)`, are drawn as one graph.
     If `output` is one number, every node shows its gradient. It is computed here, in a backward
-    pass that changes no `.grad`. A Tensor that was not recorded is a ValueError.
+    pass that runs hooks and changes no `.grad`. A Tensor that was not recorded is a ValueError.
 
     `view`: "ops" shows every op; "symbols" what was named, with the local derivative on every arrow
     and what each path adds; "butterfly" the recorded backward pass beside the forward one; "fused"
     fused norms beside composed ones; "scalars" the single numbers, in a lane for each sample;
     "collapsed" a network by its modules. None: "ops", or "collapsed" above 80 nodes. A graph of
-    more than 10,000 nodes is a ValueError in all views but "collapsed".
+    more than 10,000 ops is a ValueError in all views but "collapsed", which must then have been
+    recorded inside `tracing()`.
     `notation`: how the symbols of batch norm are written, "ioffe", "fleuret" or "hat".
     `theme`: "auto" (as the reader's system), "light" or "dark".
 
@@ -190,25 +187,18 @@ def draw(
     2  ×(0, 1)  ()  ▸ −6  ◂ 1
     3  +(2, 0)  ()  ▸ −4  ◂ 1
     """
-    if view is not None and view not in VIEWS:
-        raise ValueError(f"view: got {view!r:.40}, wants one of {', '.join(map(repr, VIEWS))}")
-    if view not in (None, "collapsed"):
-        _check_size(output, view)
+    if view is not None:
+        one_of("view", view, VIEWS)
+    collapses = view in (None, "collapsed") and _is_traced(output)
+    most = math.inf if collapses else MOST_OPS
     with np.errstate(all="ignore"):  # inf and NaN are shown, they are no reason to warn
-        reading = Reading(record(output), notation)
+        graph = record(output, "output", most, create_graph=view == "butterfly")
+        reading = Reading(graph, notation)
         view = view or ("ops" if len(reading.graph.nodes) <= _READABLE else "collapsed")
         return Diagram(VIEWS[view](reading), reading.graph, theme)
 
 
-def _check_size(output: Tensor | Scalar | Sequence[Tensor], view: str) -> None:
-    """Refuse a graph that is too large for a view, before it is recorded."""
-    if isinstance(output, Scalar):
-        count = len(toposort([output], lambda scalar: scalar.parents))
-    else:
-        nodes = [getattr(tensor, "node", None) for tensor in listed(output)]
-        count = len(toposort([node for node in nodes if node is not None], parents))
-    if count > _MOST_NODES:
-        raise ValueError(
-            f'draw: got a graph of {count:,} nodes, wants up to {_MOST_NODES:,} for view="{view}"; '
-            'draw a part of it, or with view="collapsed"'
-        )
+def _is_traced(output: Tensor | Scalar | Sequence[Tensor]) -> bool:
+    """Whether it is known in which module each op ran; Scalars have none."""
+    ops = () if isinstance(output, Scalar) else ops_of(output)
+    return all(node.trace is not None for node in ops)

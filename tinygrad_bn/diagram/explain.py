@@ -4,7 +4,7 @@ import re
 import textwrap
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..scalar import Scalar
 from .drawing.sketch import Text
 from .drawing.text import LISTED
 from .formulas.derivatives import Derivative
-from .formulas.formula import ONE, ZERO, Apply, Sigma, minus, plus, times
+from .formulas.formula import ONE, ZERO, Apply, Reshaped, Sigma, minus, plus, times, within
 from .formulas.indices import Index, inside_sigma
 from .formulas.latex import as_latex, latex_text
 from .formulas.typeset import Mark, as_factor, as_text, indexed, marks, symbol_marks
@@ -65,27 +65,37 @@ class Explanation:
     def __str__(self) -> str:
         blocks = [", ".join(map(_line, self.given))]
         blocks += ["\n".join(_terminal_lines(paragraph)) for paragraph in self.paragraphs]
-        return "\n\n".join([*blocks, *self.notes])
+        lines = "\n\n".join([*blocks, *self.notes]).split("\n")
+        return "\n".join(row for line in lines for row in _in_rows(line))
 
     def markdown(self) -> str:
         """Markdown with formulas in LaTeX, between dollar signs."""
-        blocks = [", ".join(f"${_latex(equation)}$" for equation in self.given)]
-        for paragraph in self.paragraphs:
+
+        def block(paragraph: Paragraph) -> str:
             arrived = ", ".join(f"${_latex(equation)}$" for equation in paragraph.arrived)
-            blocks.append(f"${_latex(paragraph.computed)}$ receives {arrived} and hands on")
             rows = _latex_rows([*paragraph.handed_on, *paragraph.where])
-            blocks.append(f"$$\n\\begin{{aligned}}\n{rows}\n\\end{{aligned}}\n$$")
-            blocks += [f"${latex_text(note)}$" for note in paragraph.notes]
-        return "\n\n".join([*blocks, *(f"${latex_text(note)}$" for note in self.notes)]) + "\n"
+            return (
+                f"${_latex(paragraph.computed)}$ receives {arrived} and hands on\n\n"
+                f"$$\n\\begin{{aligned}}\n{rows}\n\\end{{aligned}}\n$$"
+            )
+
+        return self._blocks(block)
 
     def latex(self) -> str:
         """Equations for LaTeX with amsmath, aligned node by node, with the numbers under them."""
-        blocks = [", ".join(f"${_latex(equation)}$" for equation in self.given)]
-        for paragraph in self.paragraphs:
+
+        def block(paragraph: Paragraph) -> str:
             equations = [paragraph.computed, *paragraph.arrived, *paragraph.handed_on]
             rows = _latex_rows([*equations, *paragraph.where])
-            blocks.append(f"\\begin{{align*}}\n{rows}\n\\end{{align*}}")
-            blocks += [f"${latex_text(note)}$" for note in paragraph.notes]
+            return f"\\begin{{align*}}\n{rows}\n\\end{{align*}}"
+
+        return self._blocks(block)
+
+    def _blocks(self, block: Callable[[Paragraph], str]) -> str:
+        """What is given, a block for each node with its notes, remarks."""
+        blocks = [", ".join(f"${_latex(equation)}$" for equation in self.given)]
+        for paragraph in self.paragraphs:
+            blocks += [block(paragraph), *(f"${latex_text(note)}$" for note in paragraph.notes)]
         return "\n\n".join([*blocks, *(f"${latex_text(note)}$" for note in self.notes)]) + "\n"
 
     _repr_markdown_ = markdown
@@ -98,7 +108,7 @@ def explain(loss: Tensor | Scalar, notation: str = "ioffe") -> Explanation:
 
     Record inside `tracing()` (Scalars need not be). A ValueError if values were not kept, if `loss`
     is no single number, for more than 1,000 ops, or for an unknown notation. It is computed here,
-    in a backward pass that changes no `.grad`.
+    in a backward pass that runs hooks and changes no `.grad`.
 
     >>> from tinygrad_bn import Scalar
     >>> from tinygrad_bn.tensor import named
@@ -115,14 +125,14 @@ def explain(loss: Tensor | Scalar, notation: str = "ioffe") -> Explanation:
         ∂ℓ/∂a =  −2 in total
         ∂ℓ/∂b =  ∂ℓ/∂u · a = 1 · 2 = 2
     """
-    reading = read_backward(loss, notation, "explain", _MOST_OPS)
+    reading = read_backward(loss, notation, _MOST_OPS)
     steps = backward_steps(reading)
     shares = [share for step in steps for share in step.shares]
     uses = Counter(share.place for share in shares)
     last = {share.place: share for share in shares}
     paragraphs = [_paragraph(reading, step, uses, last) for step in steps]
     leaves = [(n.id, 0) for n in reading.graph.nodes if n.kind == "leaf"]
-    notes = (*reading.graph.notes, *_hooked(reading, leaves, last))
+    notes = (*reading.remarks, *_hooked(reading, leaves, last))
     return Explanation(tuple(_given(reading)), tuple(paragraphs), notes)
 
 
@@ -161,7 +171,7 @@ def _paragraph(reading: Reading, step: Step, uses: Counter, last: dict) -> Parag
 
 def _computed(reading: Reading, node: Node) -> Equation:
     """x̂ᵢ = dᵢ/s; several outputs of a node side by side."""
-    places = [(node.id, output.index) for output in node.outputs]
+    places = node.places
     symbols = [reading.of_ops.symbol(place) for place in places]
     formula = reading.of_ops.definitions[places[0]]
     if len(places) > 1 and isinstance(formula, Apply):
@@ -203,11 +213,13 @@ def _chain_rule(
         row = "row", left, ("text", " · "), right
         return ("sigma", row, letters) if is_sum else row
 
-    arrived = [reading.gradient(place) for place in step.arrived]
-    if factor in (None, ONE) or plus(times(factor, *arrived), minus(body)) != ZERO:
+    gradient = reading.gradient(step.arrived[0])
+    moved = (part for part in within(body) if isinstance(part, Reshaped) and part.body == gradient)
+    came = next(moved, gradient)  # with the axes again that a sum dropped
+    if factor in (None, ONE) or plus(times(factor, came), minus(body)) != ZERO:
         yield marks(total, index)
         return
-    yield product(marks(arrived[0], inside), as_factor(factor, inside))
+    yield product(marks(came, inside), as_factor(factor, inside))
     numbers, values = derivative.numbers, reading.output(step.arrived[0]).gradient
     if numbers is not None and 0 < np.size(numbers) <= LISTED and np.size(values) <= LISTED:
         arrived = _arrived(reading, step.arrived[0])
@@ -228,12 +240,15 @@ def _merged(numbers: Any) -> np.ndarray:
 
 
 def _hooked(reading: Reading, places: Iterable[Place], last: dict[Place, Share]) -> Iterator[str]:
-    """What hooks have made of the sums that arrived, which the last share of a place tells."""
+    """What hooks have made of the sums that arrived, which the last share of a place tells, where
+    they are no longer the same."""
     for place in places:
         hooks = getattr(reading.graph.nodes[place[0]].origin, "hooks", None) or {}
         if place in last and hooks.get(place[1]):
-            name, made = _plain(reading.slope(place)), reading.output(place).gradient
-            yield f"hooks were given {name} = {told(last[place].total)} and made {told(made)} of it"
+            given, made = last[place].total, reading.output(place).gradient
+            if not np.array_equal(given, made, equal_nan=True):
+                name = _plain(reading.slope(place))
+                yield f"hooks were given {name} = {told(given)} and made {told(made)} of it"
 
 
 # --- Numbers --------------------------------------------------------------------------------------
@@ -319,6 +334,14 @@ def _aligned(equations: Iterable[Equation]) -> Iterator[str]:
                 yield line
                 line = f"{below}{' ' * sign_columns} · ({last}"
         yield line
+
+
+def _in_rows(line: str) -> Iterator[str]:
+    """A line; one that is too long with the rows of its matrices below each other."""
+    indent = 0
+    for row in re.split("(?<=;) ", line) if _columns(line) > _WIDTH else [line]:
+        yield " " * indent + row
+        indent += _columns(row[: row.rfind("(") + 1])
 
 
 _INDENT = "    "

@@ -94,9 +94,15 @@ class Reading:
             rows.append(Row("backward", plain("◂"), (output.gradient,)))
         return tuple(rows)
 
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader must be told."""
+        stacks = ["@ and ᵀ are of the last two axes"] * self.of_ops.has_stacks()
+        return (*self.graph.notes, *stacks)
+
     def notes(self, formulas: Formulas) -> tuple[str, ...]:
         """What a reader must be told, and what m is."""
-        return (*self.graph.notes, *([f"m = {formulas.m}"] if formulas.m else []))
+        return (*self.remarks, *([f"m = {formulas.m}"] if formulas.m else []))
 
 
 def tooltip(node: Node) -> str:

@@ -7,10 +7,11 @@ import numpy as np
 
 from ..graph import Tensor
 from ..scalar import Scalar
-from .drawing.text import LISTED, number, summary
+from .drawing.cells import is_numbered
+from .drawing.text import number, summary
 from .formulas.derivatives import Derivative
 from .reading import Reading
-from .recorded.record import Node, count_ops, record
+from .recorded.record import Node, check_single, record
 from .recorded.symbols import Place
 
 
@@ -40,22 +41,14 @@ class Step:
 
 
 @np.errstate(all="ignore")  # infinite and undefined slopes are shown, not warned of
-def read_backward(loss: Tensor | Scalar, notation: str, caller: str, most: int) -> Reading:
+def read_backward(loss: Tensor | Scalar, notation: str, most: int) -> Reading:
     """The graph of a loss that is to be told step by step, with its gradients and values.
 
-    A TypeError or ValueError, which begins with the name of the caller, for anything else, and for
-    more than `most` ops, which are counted first.
+    A TypeError or ValueError for anything else, and for more than `most` ops.
     """
-    if not isinstance(loss, (Tensor, Scalar)):
-        raise TypeError(f"{caller}: got {type(loss).__name__}, wants a Tensor or a Scalar")
-    count = count_ops(loss)
-    if count > most:
-        raise ValueError(
-            f"{caller}: got a graph of {count:,} ops, wants up to {most:,}; take a part of it, or "
-            'draw it with view="collapsed"'
-        )
-    reading = Reading(record(loss, caller), notation)
-    reading.want_gradients(caller)
+    check_single("loss", loss)
+    reading = Reading(record(loss, "loss", most), notation)
+    reading.want_gradients("loss")
     return reading
 
 
@@ -66,25 +59,23 @@ def backward_steps(reading: Reading) -> list[Step]:
     totals: dict[Place, Any] = {}
     steps = []
     for node in reversed(graph.nodes):
-        places = [(node.id, output.index) for output in node.outputs]
-        arrived = tuple(p for p in places if reading.output(p).gradient is not None)
+        arrived = tuple(p for p in node.places if reading.output(p).gradient is not None)
         if node.kind != "op" or not arrived:
             continue
         amounts: dict[Place, Any] = {}
+        known = set(totals)
         for edge in reading.edges[node.id]:
-            start = edge.start, edge.output
-            if edge.contribution is not None:
-                met = start in amounts
-                amounts[start] = amounts[start] + edge.contribution if met else edge.contribution
+            start, share = (edge.start, edge.output), edge.contribution
+            for sums in (amounts, totals) if share is not None else ():
+                # One by one, as the engine does: so the totals are rounded as it has rounded them.
+                sums[start] = sums[start] + share if start in sums else share
         arriving = {index: reading.gradient((number, index)) for number, index in arrived}
         derivatives = reading.of_ops.derivatives(node.id, arriving)
-        shares = []
-        for place, amount in amounts.items():
-            first = place not in totals
-            derivative = derivatives.get(place)
-            totals[place] = amount if first else totals[place] + amount
-            shares.append(Share(place, derivative, amount, totals[place], first))
-        steps.append(Step(node, arrived, tuple(shares)))
+        shares = tuple(
+            Share(place, derivatives.get(place), amount, totals[place], place not in known)
+            for place, amount in amounts.items()
+        )
+        steps.append(Step(node, arrived, shares))
     return steps
 
 
@@ -92,13 +83,13 @@ def backward_steps(reading: Reading) -> list[Step]:
 
 
 def told(value: Any) -> str:
-    """A number; a few in parentheses, rows apart; mean and deviation of many.
+    """A number; those that pictures number in parentheses, rows apart; mean and deviation of more.
 
     >>> told(np.array([[0.5, 3.5], [0.0, 1.0]]))
     '(0.5, 3.5; 0, 1)'
     """
     array = np.asarray(value)
-    if not 0 < array.size <= LISTED:
+    if array.size != 1 and not is_numbered(array):
         return summary(array)
     each = [number(one) for one in array.ravel().tolist()]
     length = next((n for n in reversed(array.shape) if n != 1), 1)  # of a row

@@ -26,7 +26,7 @@ _GAP = 2
 
 def cell_width(value: Any) -> float:
     """The width that the numbered cells of an array need; 0 if it has none."""
-    if value is None or not _is_numbered(array := np.asarray(value)):
+    if value is None or not is_numbered(array := np.asarray(value)):
         return 0
     widest = max(text_width(plain(number(v)), CELL) for v in array.ravel().tolist())
     return max(_NARROWEST, widest + 2 * _CELL_PADDING)
@@ -41,7 +41,7 @@ def cells(value: Any, role: str, width: float) -> Block:
         return _words(summary(array), role)
     with np.errstate(all="ignore"):  # sums of huge numbers are inf, and shown as that
         grid = _as_grid(array).astype(np.float64)
-        if _is_numbered(array):
+        if is_numbered(array):
             return _numbered(grid, width)
         return _heat_map(_pooled(_pooled(grid, 0), 1), _words(summary(array), role))
 
@@ -52,7 +52,7 @@ def is_pooled(value: Any) -> bool:
     return array.size > 1 and max(_as_grid(array).shape) > _MAP_EDGE
 
 
-def _is_numbered(array: np.ndarray) -> bool:
+def is_numbered(array: np.ndarray) -> bool:
     """Whether a number fits in every cell."""
     return 1 < array.size <= _MOST_NUMBERED and _as_grid(array).shape[1] <= _LONGEST_ROW
 

@@ -55,7 +55,7 @@ def summary(value: Any) -> str:
     >>> summary(np.array([0.1, 0.2, -0.3] * 3))
     'mean ≈ 0 ± 0.216'
     >>> summary(np.array([0.1, 0.2 - 0.1, 0.3 - 0.2] * 3))
-    'mean 0.1 ± ≈ 0'
+    'mean 0.1 ± 0'
     """
     array = np.asarray(value)
     if array.size == 0:
@@ -68,5 +68,10 @@ def summary(value: Any) -> str:
         exact = array.dtype.kind != "f"
         noise = 0 if exact else 4 * np.finfo(array.dtype).eps * np.abs(wide).max()
     # What is not larger than a few roundings of the largest element has no digits to show.
-    said = ["≈ 0" if 0 < abs(each) < noise else number(each) for each in (mean, deviation)]
-    return f"mean {said[0]} ± {said[1]}"
+    middle = "≈ 0" if 0 < abs(mean) < noise else number(mean)
+    return f"mean {middle} ± {number(0 if deviation < noise else deviation)}"
+
+
+def several(count: int, what: str) -> str:
+    """A number of things: 1 op, 2,000 ops."""
+    return f"{count:,} {what}{'s' * (count != 1)}"

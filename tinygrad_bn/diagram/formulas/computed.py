@@ -37,7 +37,7 @@ class Call:
 
     def __init__(self, op: Op, options: Mapping[str, Any], output: int | None = 0) -> None:
         self.op, self.options, self.output = op, options, output
-        self._key = op, output, _hashable(options)
+        self._key = op, output, hashable(options)
 
     @property
     def name(self) -> str:
@@ -57,12 +57,12 @@ class Call:
 _LIBRARY = __package__.partition(".")[0] + "."
 
 
-def _hashable(value: Any) -> Hashable:
+def hashable(value: Any) -> Hashable:
     """What is equal for equal options; for arrays, and what has no value, for the same ones."""
     if isinstance(value, Mapping):
-        return tuple((key, _hashable(value[key])) for key in sorted(value))
+        return tuple((key, hashable(value[key])) for key in sorted(value))
     if isinstance(value, (tuple, list)):
-        return type(value), tuple(map(_hashable, value))
+        return type(value), tuple(map(hashable, value))
     if isinstance(value, slice):
         return slice, value.start, value.stop, value.step
     is_comparable = isinstance(value, Hashable) and not is_array(value)
@@ -82,8 +82,8 @@ def applied(
     `counted(m)` is how the number of values that go into a mean is written.
     """
     arguments = tuple([given.get(k, NONE) for k in range(max(given, default=-1) + 1)])
-    spread = tuple([_spread(x, shapes.get(k)) for k, x in enumerate(arguments)])
-    unknown = Apply(call.op.name, spread, shape, call)
+    spread_out = tuple([spread(x, shapes.get(k)) for k, x in enumerate(arguments)])
+    unknown = Apply(call.op.name, spread_out, shape, call)
     x, *more = arguments or [unknown]
     match call.name, more:
         case (("astype" | "broadcast_to" | "transfer"), []):
@@ -101,12 +101,12 @@ def applied(
         case "sum_to", []:
             return sigma(x, broadcast_axes(shape, shapes[0]), shapes[0])
         case "linear", [_, *bias]:
-            turned = Apply("ᵀ", (spread[1],), shapes[1][::-1])
-            return plus(Apply("@", (spread[0], turned), shape), *bias)
+            turned = Apply("ᵀ", (spread_out[1],), shapes[1][::-1])
+            return plus(Apply("@", (spread_out[0], turned), shape), *bias)
         case "matmul", [_] if min(map(len, shapes.values())) > 1 and shapes[0][-1] == 1:
-            return times(*[_row(x, shapes[k]) for k, x in enumerate(spread)])  # xᵢ · yⱼ
+            return times(*[_row(x, shapes[k]) for k, x in enumerate(spread_out)])  # xᵢ · yⱼ
         case "matmul", [_]:
-            return Apply("@", spread, shape)
+            return Apply("@", spread_out, shape)
         case "concatenate", _:
             parts = [_taken_apart(x, shapes[k], call) for k, x in enumerate(arguments)]
             return unknown if None in parts else Apply("stack", tuple(parts), shape, call)
@@ -119,7 +119,7 @@ def applied(
     return _arithmetic(call.name, x, more) or unknown
 
 
-def _spread(formula: Formula, shape: Shape | None) -> Formula:
+def spread(formula: Formula, shape: Shape | None) -> Formula:
     """A formula as an array of this shape, where it matters: a row is no vector, a 1 no matrix."""
     if shape is None or shape_of(formula) == shape:
         return formula

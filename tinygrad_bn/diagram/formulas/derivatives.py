@@ -16,7 +16,7 @@ from ...scalar import Scalar
 from ..recorded.paths import edges_into, propagate
 from ..recorded.record import Graph, Node, Output
 from ..recorded.symbols import Place, is_plain_number
-from .computed import Call, applied, scalar_formula
+from .computed import Call, applied, scalar_formula, spread
 from .factors import factor_of
 from .formula import (
     ZERO,
@@ -39,8 +39,11 @@ from .formula import (
     varies,
     within,
 )  # fmt: skip
+from .indices import is_of_matrices
 from .rules import RuleReader, short, values_in_a_mean
 from .scalar_rules import scalar_slopes
+
+_SHAPE_ONLY = ("reshape", "expand_dims", "squeeze")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +102,11 @@ class Formulas:
         is_number = node.kind == "constant" and node.outputs[0].dtype is None
         return Symbol(name, None if is_number else self._shapes[place])
 
+    def has_stacks(self) -> bool:
+        """Whether @ or ᵀ is of arrays with more than two axes."""
+        found = (part for formula in self.definitions.values() for part in within(formula))
+        return any(is_of_matrices(part) and len(part.shape) > 2 for part in found)
+
     # --- What is computed -------------------------------------------------------------------------
 
     def _define(self, node: Node, output: Output) -> None:
@@ -115,8 +123,24 @@ class Formulas:
             self._numbers[output.name, output.value] = self._meaning[place]
         if node.origin is not None:
             self._recorded.setdefault(id(node.origin), {})[output.index] = self._meaning[place]
-        if self._call(node) and self._call(node).name == "mean":
+        name = self._call(node).name if self._call(node) else ""
+        if name == "mean":
             self._remember_deviation(node)
+        elif name in _SHAPE_ONLY and place in self._written:
+            self._say_the_shape(node, place)
+
+    def _say_the_shape(self, node: Node, place: Place) -> None:
+        """Entries in another shape are no other entries, but z = x would be read as the same
+        array."""
+        (edge,) = self._edges[node.id]
+        given, before = (
+            self._meaning[edge.start, edge.output],
+            self._shapes[edge.start, edge.output],
+        )
+        if isinstance(reshaped(Symbol("", before), before, self._shapes[place]), Reshaped):
+            array = spread(given, before)
+            call, shape = self._call(node), self._shapes[place]
+            self.definitions[place] = short(Apply(call.name, (array,), shape, call))
 
     def _call(self, node: Node, index: int = 0) -> Call | None:
         is_op = node.kind == "op" and not isinstance(node.origin, Scalar)

@@ -8,13 +8,16 @@ from .formula import (
     Apply,
     Formula,
     Gradient,
+    Product,
     Reshaped,
     Shape,
     Sigma,
     Sum,
     Symbol,
+    broadcast_axes,
     is_long,
     parts,
+    reshaped,
     segments,
     shape_of,
 )  # fmt: skip
@@ -23,43 +26,78 @@ Index = Mapping[int, str]  # the letters of axes, which are counted from the las
 NO_INDEX: Index = MappingProxyType({})
 
 _ELEMENTWISE = {*elementwise.__all__, "step", "sign", "…"}
-LETTERS = "ijklnopqrstuvw"
+_MATRIX = {-2, -1}  # the axes of the matrices that @ and ᵀ are of
+LETTERS = "ijklnopqrstuvwabcdfgh"
 
 
 def indexed(formulas: Iterable[Formula], beside: Iterable[Shape] = ()) -> Index:
     """The letters of the axes of a line: of formulas, and of arrays of the shapes `beside` them.
 
     There are some if a symbol varies along an axis and another, or an array beside it, does not.
-    Then every axis along which something varies has one: i the first, j the second, …, counting
-    those that a Σ runs over; axes along which the same symbols vary have the same. Where @ and the
-    like mix entries there are none, unless entries are moved or a Σ runs over a part of the axes.
+    Then every axis along which something varies has its own: i the first, j the second, …, counting
+    those that a Σ runs over, and those that a reshape has made fewer. Where @ and the like mix
+    entries there are none, unless entries are moved or a Σ runs over a part of the axes; and
+    matrices that are summed stay whole.
 
     >>> x, mu = Symbol("x", (4, 3)), Symbol("μ", (1, 3))
     >>> indexed([Sum((x, mu))]), indexed([Sum((x, x))])
     ({-2: 'i', -1: 'j'}, {})
     """
-    formulas = list(formulas)
+    formulas, beside = list(formulas), list(beside)
+    for moved in _moved_terms(formulas):
+        if len(moved.before) > len(moved.after):
+            back = Reshaped(moved, moved.after, moved.before)
+            kept = [reshaped(formula, back.before, back.after) for formula in formulas]
+            return inside_reshaped(back, indexed(kept, beside))
     whole = shape_of(Sum(tuple(formulas)))
-    near = [Symbol("", shape) for shape in beside if _fits(shape, whole)]
-    line = Sum((*formulas, *near))
+    line = Sum((*formulas, *[Symbol("", shape) for shape in beside if _fits(shape, whole)]))
     patterns = {axis: _pattern([line], axis) for axis in range(-len(shape_of(line)), 0)}
-    varied = {axis: found for axis, found in patterns.items() if True in found}
+    varied = {axis for axis, found in patterns.items() if True in found}
     entries = list(_entries(line))
-    mixes = any(isinstance(part, Apply) and not is_elementwise(part) for part in entries)
     is_told = any(map(_is_partial_sum, entries))
-    if any(False in found for found in varied.values()):
-        is_told |= not mixes or any(isinstance(part, Reshaped) for part in entries)
-    return _letters(varied, _long_axes(line), ()) if is_told else {}
+    if any(False in patterns[axis] for axis in varied):
+        mixes = any(isinstance(part, Apply) and not is_elementwise(part) for part in entries)
+        is_told |= not mixes or any(map(_pairs_entries, entries))
+    if not is_told:
+        return {}
+    letters = dict(zip(sorted(_long_axes(line) | varied), LETTERS))
+    if any(map(is_of_matrices, entries)) and not any(False in patterns.get(a, ()) for a in _MATRIX):
+        varied -= _MATRIX
+    return {axis: letters.get(axis, "·") for axis in sorted(varied)}
+
+
+def _moved_terms(formulas: Iterable[Formula]) -> Iterator[Reshaped]:
+    """What is reshaped in the terms and factors of formulas."""
+    for formula in formulas:
+        if isinstance(formula, Reshaped):
+            yield formula
+        elif isinstance(formula, (Sum, Product)):
+            yield from _moved_terms(parts(formula))
+
+
+def only_ones_differ(moved: Reshaped) -> bool:
+    """Whether only axes of length 1 are dropped or put in."""
+    before, after = ([n for n in shape if n != 1] for shape in (moved.before, moved.after))
+    return before == after
 
 
 def _fits(shape: Shape, whole: Shape) -> bool:
-    """Whether an array of a shape could stand beside a formula, for all that their shapes tell."""
-    return all(1 in (a, b) or a == b for a, b in zip(reversed(shape), reversed(whole)))
+    """Whether an array of a shape could stand beside a formula, for all that their shapes tell: the
+    one with fewer axes is broadcast to the other."""
+    few, many = sorted((shape, whole), key=len)
+    same_rank = len(few) == len(many)
+    pairs = zip(reversed(few), reversed(many))
+    return all(a in (1, b) or (same_rank and b == 1) for a, b in pairs)
 
 
 def is_elementwise(function: Apply) -> bool:
     """Whether an entry of it is made of one entry of each argument; gelu′ is as gelu."""
     return function.name.rstrip("′") in _ELEMENTWISE
+
+
+def is_of_matrices(formula: Formula) -> bool:
+    """Whether it is made of the matrices along the last two axes of its arguments."""
+    return isinstance(formula, Apply) and formula.name in ("@", "ᵀ")
 
 
 def _entries(formula: Formula) -> Iterator[Formula]:
@@ -73,6 +111,14 @@ def _entries(formula: Formula) -> Iterator[Formula]:
 def _is_partial_sum(formula: Formula) -> bool:
     """Whether it is a Σ that leaves axes: it must say over which it runs."""
     return isinstance(formula, Sigma) and any(n != 1 for n in shape_of(formula))
+
+
+def _pairs_entries(formula: Formula) -> bool:
+    """Whether it moves entries, or multiplies each by each of others, as xᵢ·yⱼ."""
+    if isinstance(formula, Product) and formula.factors:
+        whole = shape_of(formula)
+        return all(broadcast_axes(shape_of(base), whole) for base in parts(formula))
+    return isinstance(formula, Reshaped)
 
 
 def _long_axes(formula: Formula) -> set[int]:
@@ -105,35 +151,27 @@ def _pattern(formulas: Sequence[Formula], axis: int) -> list[bool]:
     return found
 
 
-def _letters(
-    patterns: Mapping[int, list[bool]], axes: Iterable[int], taken: Iterable[str]
-) -> Index:
-    """A letter for each axis that has a pattern: that of its place among all `axes` unless it is
-    taken, and the same for those of one pattern."""
-    left = [letter for letter in LETTERS if letter not in "".join(taken)]
-    own = dict(zip(sorted(axes), LETTERS))
-    letters: dict[tuple, str] = {}
-    for axis, found in patterns.items():
-        letter = own[axis] if own.get(axis) in left else next(iter(left), "i")
-        if letters.setdefault(tuple(found), letter) == letter and letter in left:
-            left.remove(letter)
-    return {axis: letters[tuple(found)] for axis, found in patterns.items()}
-
-
 def inside_sigma(formula: Sigma, index: Index) -> tuple[Index, str]:
-    """The letters inside a Σ: none that stands for something outside; and those of the Σ."""
-    patterns = {axis: _pattern([formula.body], axis) for axis in formula.axes}
-    bound = _letters(patterns, _long_axes(formula.body), index.values())
-    outside = {0: "".join(index.values())}  # so that no Σ in it takes one of them again
-    return {**index, **bound, **outside}, "".join(dict.fromkeys(bound.values()))
+    """The letters inside a Σ: none that stands for something outside, each that of the place of its
+    axis unless it is taken; and those of the Σ."""
+    own = dict(zip(sorted(_long_axes(formula.body)), LETTERS))
+    taken = "".join(index.values())
+    bound: dict[int, str] = {}
+    for axis in formula.axes:
+        free = [letter for letter in LETTERS if letter not in (*taken, *bound.values())]
+        bound[axis] = own[axis] if own.get(axis) in free else next(iter(free), "·")
+    outside = {0: taken}  # so that no Σ in it takes one of them again
+    return {**index, **bound, **outside}, "".join(bound.values())
 
 
 def inside_reshaped(formula: Reshaped, index: Index) -> Index:
-    """The letters of the axes before: an axis that became several has the letters of all."""
+    """The letters of the axes before: an axis that became several has the letters of all, and
+    several that became one have one each."""
     inside: dict[int, str] = {}
     for old, new in segments(formula.before, formula.after):
         letters = "".join(dict.fromkeys("".join(index.get(axis, "") for axis in new)))
-        inside |= {axis: letters for axis in old if letters}
+        axes = [axis for axis in old if letters and is_long(formula.before, axis)]
+        inside |= zip(axes, letters if len(letters) == len(axes) else [letters] * len(axes))
     return inside | {0: "".join(index.values())}
 
 

@@ -3,7 +3,7 @@
 import itertools
 import unicodedata
 
-from .typeset import PLAIN, Mark, signed_terms
+from .typeset import PLAIN, Mark, signed_terms, subscript
 
 _LATEX = {
     "ℓ": r"\ell ", "𝓛": r"\mathcal{L}", "∂": r"\partial ", "−": "-", "·": r"\cdot ",
@@ -30,12 +30,12 @@ def as_latex(mark: Mark) -> str:
     kind, *inside = mark
     match kind:
         case "symbol":
-            base, raised, below, above = inside
-            above = raised.translate(PLAIN) + above
+            base, raised, below, above, index = inside
+            below, above = subscript(below, index), raised.translate(PLAIN) + above
             below = f"_{{{latex_characters(below)}}}" if below else ""
             above = f"^{{{latex_characters(above)}}}" if above else ""
             return latex_characters(base) + below + above
-        case "name":
+        case "name" | "words":
             return latex_text(inside[0])
         case "function":
             (name,) = inside

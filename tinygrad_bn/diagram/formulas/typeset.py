@@ -7,14 +7,14 @@ is set as one, all others as they are.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from html import escape
 from typing import Any
 
-from ...backend import is_array, to_device
 from ..drawing.sketch import Text, characters, joined, plain
-from ..drawing.text import LISTED, clean, number
+from ..drawing.text import clean, number
 from ..recorded.symbols import SYMBOL
 from .computed import Call
 from .formula import Apply, Formula, Gradient, Product, Reshaped, Sigma, Sum, Symbol, shape_of
@@ -26,12 +26,16 @@ from .indices import (
     inside_reshaped,
     inside_sigma,
     is_elementwise,
+    is_of_matrices,
+    only_ones_differ,
 )
 from .indices import indexed as indexed
+from .options import getitem_index, options_of, said
 
-# A tree of marks: ("symbol", base, raised, below, above); ("name" | "function" | "number" | "text",
-# characters); ("row" | "call" | "terms", *marks); ("fraction", above, below); ("power", base,
-# exponent); ("sigma", mark, index below); ("root" | "paren", mark).
+# A tree of marks: ("symbol", base, raised, below, above, index); ("name" | "words" | "function" |
+# "number" | "text", characters), where words are a name that is no single one; ("row" | "call" |
+# "terms", *marks); ("fraction", above, below); ("power", base, exponent); ("sigma", mark, index
+# below); ("root" | "paren", mark).
 Mark = tuple
 
 
@@ -41,16 +45,19 @@ Mark = tuple
 def symbol_marks(name: str, index: str = "") -> Mark:
     """A name as a symbol if it looks like one; with `index`, that entry of it.
 
-    >>> symbol_marks("σ²_B", "i"), symbol_marks("my_weight")
-    (('symbol', 'σ', '²', 'B,i', ''), ('name', 'my_weight'))
+    >>> symbol_marks("σ²_B", "i"), symbol_marks("my_weight"), symbol_marks("a+b")
+    (('symbol', 'σ', '²', 'B', '', 'i'), ('name', 'my_weight'), ('words', 'a+b'))
     """
-    match = SYMBOL.fullmatch(clean(name))
+    name = clean(name)
+    match = SYMBOL.fullmatch(name)
     if match is None:
-        literal = ("name", clean(name))
-        return ("row", literal, _below(index)) if index else literal
+        literal = ("name" if _ONE_WORD.fullmatch(name) else "words", name)
+        return ("row", _in_parentheses(literal), _below(index)) if index else literal
     base, raised, below, above = (group or "" for group in match.groups())
-    below = below.strip("{}") + ("," if below and index else "") + index
-    return "symbol", base, raised, below, above.strip("{}")
+    return "symbol", base, raised, below.strip("{}"), above.strip("{}"), index
+
+
+_ONE_WORD = re.compile(r"[\w.\u0300-\u036f]+")
 
 
 def marks(formula: Formula, index: Index = NO_INDEX) -> Mark:
@@ -58,9 +65,9 @@ def marks(formula: Formula, index: Index = NO_INDEX) -> Mark:
     if isinstance(formula, Symbol):
         return symbol_marks(formula.name, index_of(formula.shape, index))
     if isinstance(formula, Gradient):
-        by = symbol_marks(formula.by, index_of(formula.shape, index))
-        partial = ("text", "∂")
-        return "fraction", ("row", partial, symbol_marks(formula.of)), ("row", partial, by)
+        letters = "", index_of(formula.shape, index)
+        of, by = map(_in_parentheses, map(symbol_marks, (formula.of, formula.by), letters))
+        return "fraction", ("row", ("text", "∂"), of), ("row", ("text", "∂"), by)
     if isinstance(formula, Sigma):
         inside, letters = inside_sigma(formula, index)
         return "sigma", _factor(formula.body, inside), letters
@@ -80,18 +87,23 @@ def as_factor(formula: Formula, index: Index) -> Mark:
 
 
 def _factor(formula: Formula, index: Index) -> Mark:
-    """A formula as part of a product: a sum stands in parentheses."""
-    inside = marks(formula, index)
-    return ("paren", inside) if inside[0] == "terms" else inside
+    """A formula as part of a product."""
+    return _in_parentheses(marks(formula, index))
+
+
+def _in_parentheses(mark: Mark) -> Mark:
+    """A sum, or a name that might be read as one, in parentheses; all others as they are."""
+    return ("paren", mark) if mark[0] in ("terms", "words") else mark
 
 
 def _call(formula: Apply, index: Index) -> Mark:
     """A function of its arguments. Where it mixes their entries, the index is that of the result:
-    softmax(x)_i."""
+    softmax(x)_i. Of a stack of matrices it tells which: X_iᵀ."""
     if is_elementwise(formula):
         return _written(formula, [index] * len(formula.arguments))
-    whole = _written(formula, [indexed([argument]) for argument in formula.arguments])
-    letters = index_of(formula.shape, index)
+    stack = {axis: index[axis] for axis in index if axis < -2} if is_of_matrices(formula) else {}
+    whole = _written(formula, [indexed([x]) | stack for x in formula.arguments])
+    letters = index_of(formula.shape, {a: index[a] for a in index if a not in stack})
     if not letters:
         return whole
     return "row", whole if whole[0] == "call" else ("paren", whole), _below(letters)
@@ -101,19 +113,20 @@ def _written(formula: Apply, indices: Sequence[Index]) -> Mark:
     """A function, with the indices of its arguments, as it is written."""
     pairs = list(zip(formula.arguments, indices))
     if formula.name in ("@", "·"):
-        left, right = (_matrix(*pair) for pair in pairs)
+        left, right = (_matrix(formula, *pair) for pair in pairs)
         return "row", left, ("text", f" {formula.name} "), right
     if formula.name == "ᵀ":
-        return "power", _base(*pairs[0]), ("text", "T")
+        return "power", _base(_argument(formula, *pairs[0])), ("text", "T")
     own = formula.how.name if isinstance(formula.how, Call) else formula.name
     if own == "pow" and len(pairs) == 2:
-        return "power", _base(*pairs[0]), marks(*pairs[1])
+        return "power", _base(marks(*pairs[0])), marks(*pairs[1])
     if own == "getitem":
-        place = ", ".join(map(_said, _tuple(formula.how.options["index"])))
-        return "call", _base(*pairs[0]), ("text", f"[{place}]")
+        return "call", _base(marks(*pairs[0])), ("text", f"[{getitem_index(formula.how)}]")
+    if own == "reshape":
+        return _call_of(own, [marks(*pairs[0]), ("text", said(formula.shape))])
     arguments, which = [_argument(formula, *pair) for pair in pairs], []
     if isinstance(formula.how, Call):
-        arguments += [("text", option) for option in _options(formula.how)]
+        arguments += [("text", option) for option in options_of(formula.how)]
         if formula.how.op.keeps_outputs and formula.how.output is not None:
             which = [("text", f"[{formula.how.output}]")]
     return _call_of(formula.name, arguments, *which)
@@ -127,59 +140,29 @@ def _call_of(name: str, arguments: Sequence[Mark], *which: Mark) -> Mark:
 
 
 def _argument(function: Apply, formula: Formula, index: Index) -> Mark:
-    """An argument. One that mixes entries depends on the shape in which it gets them."""
+    """An argument. One that mixes entries depends on the shape in which it gets them; to @, a
+    vector is what it is as a row or a column."""
     mark = marks(formula, index)
     if is_elementwise(function) or not isinstance(formula, Reshaped):
         return mark
     is_moved = math.prod(formula.before) == math.prod(shape_of(formula.body))
+    if is_moved and is_of_matrices(function) and only_ones_differ(formula):
+        return mark
     name = "reshape" if is_moved else "broadcast_to"
-    return _call_of(name, [mark, ("text", _said(formula.after))])
-
-
-def _options(call: Call) -> Iterator[str]:
-    """What is given by name, as far as it is not what would be taken anyhow: axis=1."""
-    parameters = call.op.__signature__.parameters
-    for name, value in call.options.items():
-        default = parameters[name].default if name in parameters else None
-        if type(value) is not type(default) or value != default:
-            is_of_axes = call.name and name != "shape"
-            yield f"{name}={_said(_one_for_all(value) if is_of_axes else value)}"
-
-
-def _one_for_all(value: Any) -> Any:
-    """What ops of the library are given for each axis, once if it is the same: stride=2."""
-    parts = [_one_for_all(part) for part in value] if isinstance(value, tuple) else []
-    return parts[0] if parts and all(part == parts[0] for part in parts) else value
+    return _call_of(name, [mark, ("text", said(formula.after))])
 
 
 def _below(letters: str) -> Mark:
     """An index at what is no symbol."""
-    return "symbol", "", "", letters, ""
+    return "symbol", "", "", "", "", letters
 
 
-def _tuple(index: Any) -> tuple:
-    return index if isinstance(index, tuple) else (index,)
-
-
-def _said(value: Any) -> str:
-    """An option, or a part of an index x[…], as in Python; of an array that is long, a dot."""
-    if isinstance(value, slice):
-        bounds = ["" if b is None else str(b) for b in (value.start, value.stop, value.step)]
-        return ":".join(bounds if bounds[2] else bounds[:2])
-    if isinstance(value, (tuple, list)):
-        said = ", ".join(map(_said, value)) + "," * (isinstance(value, tuple) and len(value) == 1)
-        return f"({said})" if isinstance(value, tuple) else f"[{said}]"
-    if is_array(value):
-        return _said(to_device(value, "cpu").tolist()) if value.size <= LISTED else "·"
-    if isinstance(value, float):
-        return number(value)
-    return "…" if value is Ellipsis else clean(str(value))
-
-
-def _matrix(formula: Formula, index: Index) -> Mark:
+def _matrix(function: Apply, formula: Formula, index: Index) -> Mark:
     """A factor of @: what is multiplied entry by entry stands in parentheses."""
-    inside, core = _factor(formula, index), _unmoved(formula)
-    is_product = isinstance(core, Product) and (len(core.factors) > 1 or core.coefficient < 0)
+    inside = _in_parentheses(_argument(function, formula, index))
+    is_product = isinstance(formula, Product) and (
+        len(formula.factors) > 1 or formula.coefficient < 0
+    )
     return ("paren", inside) if is_product else inside
 
 
@@ -228,22 +211,23 @@ def _power(base: Formula, exponent: Any, index: Index) -> Mark:
     size = number(float(abs(exponent)))
     if isinstance(exponent, Fraction) and exponent.denominator == 2:
         size = f"{abs(exponent.numerator)}/2"
-    return "power", _base(base, index), ("text", f"−{size}" if exponent < 0 else size)
+    inside = _base(marks(base, index))
+    return "power", inside, ("text", f"−{size}" if exponent < 0 else size)
 
 
-def _base(formula: Formula, index: Index) -> Mark:
-    """A formula below an exponent: in parentheses, unless it is a letter, a number or a call."""
-    inside = _factor(formula, index)
-    is_simple = inside[0] in ("name", "call", "paren", "number")
-    is_letter = inside[0] == "symbol" and not (inside[2] + inside[4])
-    return inside if is_simple or is_letter else ("paren", inside)
+def _base(mark: Mark) -> Mark:
+    """What stands below an exponent: in parentheses, unless it is a letter, a number or a call."""
+    is_simple = mark[0] in ("name", "call", "paren", "number")
+    is_letter = mark[0] == "symbol" and not (mark[2] + mark[4])
+    return mark if is_simple or is_letter else ("paren", mark)
 
 
 def _times(factors: list[Mark]) -> Mark:
     """Factors side by side, with a dot where two would read as one."""
     row = factors[:1]
     for before, factor in itertools.pairwise(factors):
-        is_coefficient = before[0] == "number" and factor[0] not in ("number", "name")
+        is_figures = before[0] == "number" and not {*before[1]} - {*"0123456789.½"}
+        is_coefficient = is_figures and factor[0] not in ("number", "name")
         if factor[0] == "sigma":
             row.append(("text", " "))
         elif not is_coefficient and not _is_closed(before) and not _is_closed(factor):
@@ -267,12 +251,15 @@ def as_text(mark: Mark, tight: bool = False) -> Text:
     kind, *inside = mark
     match kind:
         case "symbol":
-            base, raised, below, above = inside
-            return tuple(
-                (run, at) for run, at in ((base + raised, 0), (below, -1), (above, 1)) if run
-            )
+            base, raised, below, above, index = inside
+            runs = (base + raised, 0), (subscript(below, index), -1), (above, 1)
+            return tuple((run, at) for run, at in runs if run)
         case "row" | "call":
-            return joined(*[as_text(part, True) for part in inside])
+            texts = [as_text(part, True) for part in inside]
+            for k, (part, after) in enumerate(itertools.pairwise(inside)):
+                if part[0] == "fraction" and not _is_gradient(part) and after != ("text", " "):
+                    texts[k] = joined("(", texts[k], ")")  # x/m·y would be read in two ways
+            return joined(*texts)
         case "terms":
             space = "" if tight else " "
             return joined(
@@ -286,8 +273,8 @@ def as_text(mark: Mark, tight: bool = False) -> Text:
             over, under = (as_text(part, True) for part in inside)
             over = joined("(", over, ")") if inside[0][0] == "terms" else over
             simple = inside[1][0] in ("symbol", "name", "number", "power", "root", "paren")
-            partial = inside[1][1] == ("text", "∂")
-            return joined(over, "/", under if simple or partial else joined("(", under, ")"))
+            is_closed = simple or _is_gradient(mark)
+            return joined(over, "/", under if is_closed else joined("(", under, ")"))
         case "power":
             exponent = characters(as_text(inside[1], True))
             return joined(as_text(inside[0], True), ((exponent, 1),))
@@ -305,15 +292,24 @@ def as_text(mark: Mark, tight: bool = False) -> Text:
     return plain(*inside)
 
 
+def subscript(below: str, index: str) -> str:
+    """What stands below a symbol: what belongs to its name, and an index."""
+    return below + ("," if below and index else "") + index
+
+
+def _is_gradient(fraction: Mark) -> bool:
+    return fraction[1][1] == ("text", "∂")
+
+
 def _goes_without_saying(letters: str, body: Mark) -> bool:
-    """Whether a Σ can only run over i: then it is Σ xᵢ."""
-    return letters in ("", "i") and _indices(body) <= {"i"}
+    """Whether a Σ can only run over i, j, …: then it is Σ xᵢ."""
+    return LETTERS.startswith(letters) and _indices(body) <= {*letters}
 
 
 def _indices(mark: Mark) -> set[str]:
     """The letters of indices below symbols."""
     if mark[0] == "symbol":
-        return set(mark[3].rpartition(",")[2]) & set(LETTERS)
+        return {*mark[5]}
     return {letter for part in mark if isinstance(part, tuple) for letter in _indices(part)}
 
 
@@ -332,17 +328,13 @@ def as_mathml(mark: Mark) -> str:
     kind, *inside = mark
     match kind:
         case "symbol":
-            base, raised, below, above = inside
-            above = raised.translate(PLAIN) + above
-            parts = [_mathml_letter(base)] + [
-                f"<{tag}>{escape(part)}</{tag}>"
-                for part in (below, above)
-                if part
-                for tag in ["mn" if part.isdigit() else "mi"]
-            ]
-            tag = {1: "mrow", 2: "msub" if below else "msup", 3: "msubsup"}[len(parts)]
-            return f"<{tag}>{''.join(parts)}</{tag}>"
-        case "name" | "function":
+            base, raised, below, above, index = inside
+            comma = '<mo rspace="0">,</mo>' if below and index else ""
+            under = _mathml_row([_mathml_word(below), comma, *map(_mathml_word, index)])
+            over = _mathml_word(raised.translate(PLAIN) + above)
+            tag = f"m{'sub' * bool(under)}{'sup' * bool(over)}" if under or over else "mrow"
+            return f"<{tag}>{_mathml_letter(base)}{under}{over}</{tag}>"
+        case "name" | "words" | "function":
             return f"<mtext>{escape(inside[0])}</mtext>"
         case "number":
             return f"<mn>{escape(inside[0])}</mn>"
@@ -365,9 +357,22 @@ def as_mathml(mark: Mark) -> str:
             return f"<mrow><mo>(</mo>{as_mathml(inside[0])}<mo>)</mo></mrow>"
         case "sigma":
             body, letters = inside
-            sign = f"<munder><mo>∑</mo><mi>{letters}</mi></munder>" if letters else "<mo>∑</mo>"
+            under = _mathml_row(map(_mathml_word, letters))
+            sign = f"<munder><mo>∑</mo>{under}</munder>" if under else "<mo>∑</mo>"
             return f"<mrow>{sign}{as_mathml(body)}</mrow>"
     return f"<mo>{escape(inside[0])}</mo>"
+
+
+def _mathml_word(text: str) -> str:
+    """One letter is set in italics, several are upright."""
+    tag = "mn" if text.isdigit() else "mi"
+    return f"<{tag}>{escape(text)}</{tag}>" if text else ""
+
+
+def _mathml_row(parts: Iterable[str]) -> str:
+    """Parts that are not empty, as one element."""
+    row = [part for part in parts if part]
+    return f"<mrow>{''.join(row)}</mrow>" if len(row) > 1 else "".join(row)
 
 
 def _mathml_letter(base: str) -> str:

@@ -10,13 +10,14 @@ from ..drawing.paint import paint
 from ..drawing.sketch import Table
 from ..drawing.style import page_css
 from ..drawing.svg import svg_text
-from ..drawing.text import number
+from ..drawing.text import number, several
 from ..reading import Reading
-from ..recorded.record import record
-from ..views.fused import several, side_by_side
+from ..recorded.record import MOST_OPS, check_single, record
+from ..views.fused import side_by_side
 from ..views.twins import Twins, bound, cost, difference, twins
 from .page import Page, page, table_html, text_html
 
+_BENCHMARK = "the dict that benchmarks/fused_composed.py writes"
 _STYLES = """
 .beside{display:flex;flex-wrap:wrap;gap:0 2rem;align-items:flex-start;padding-top:.5rem}
 .beside>*{min-width:0;max-width:100%}
@@ -31,9 +32,12 @@ def comparison(loss: Tensor, benchmark: dict | None = None) -> Page:
 
     It shows the picture of the view "fused" and its table; `benchmark`, what
     benchmarks/fused_composed.py has written, adds the times and the memory. Errors are those of
-    `twins`; a ValueError for a benchmark of another form.
+    `twins`; a ValueError for more than 10,000 ops, and for a benchmark of another form.
     """
-    pair = twins(Reading(record(loss, "comparison"), "ioffe"), "comparison")
+    check_single("loss", loss)
+    if not isinstance(benchmark, dict | None):
+        raise TypeError(f"benchmark: got {type(benchmark).__name__}, wants {_BENCHMARK}")
+    pair = twins(Reading(record(loss, "loss", MOST_OPS), "ioffe"), "loss")
     sketch = side_by_side(pair)
     (table,) = (box for box in sketch.boxes if isinstance(box, Table))
     picture = tuple(box for box in sketch.boxes if box is not table)
@@ -43,11 +47,10 @@ def comparison(loss: Tensor, benchmark: dict | None = None) -> Page:
         try:
             rows += [[text_html(cell) for cell in row] for row in _measured(benchmark)]
             notes.append(_circumstances(benchmark))
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"benchmark: got one without {error}, wants what benchmarks/fused_composed.py "
-                "writes"
-            ) from None
+        except KeyError as error:
+            raise ValueError(f"benchmark: got one without {error}, wants {_BENCHMARK}") from None
+        except TypeError as error:
+            raise ValueError(f"benchmark: {error}, wants {_BENCHMARK}") from None
     body = (
         f'<div class="beside"><div><p>{_prose(pair)}</p>\n'
         f"{table_html(rows)}\n<p>{text_html(' '.join(notes))}</p></div>\n"

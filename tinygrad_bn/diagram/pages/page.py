@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..drawing.arguments import file_path
 from ..drawing.files import write_whole
 from ..drawing.sketch import Box, Column, Row, Sketch, Table, Text
 from ..drawing.style import DARK, FONTS, LIGHT, Palette, page_css
@@ -35,9 +36,7 @@ class Page:
 
     def save(self, path: str | PathLike) -> Path:
         """Write the page to a path that ends in .html; an OSError leaves no half of a file."""
-        path = Path(path)
-        if path.suffix.lower() != ".html":
-            raise ValueError(f"save: got {path.name!r:.60}, wants a name that ends in .html")
+        path = file_path(path, [".html"])
         write_whole(path, self.html.encode())
         return path
 

@@ -7,14 +7,13 @@ step its formulas and numbers. The page's script only says what is visible and w
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from ...graph import Tensor
 from ...scalar import Scalar
 from ..drawing.paint import paint
-from ..drawing.sketch import Sketch, Text, characters, joined, plain
+from ..drawing.sketch import Sketch, Text, characters, joined, plain, separated
 from ..drawing.style import page_css
 from ..drawing.svg import svg_text
 from ..formulas.formula import Formula, Gradient, Symbol, number, symbols
@@ -71,12 +70,15 @@ def stepper(loss: Tensor | Scalar, notation: str = "ioffe", title: str | None = 
     """A page that steps through the graph of `loss`, a single number, of up to 40 ops.
 
     Record inside `tracing()` (Scalars need not be). A larger graph is a ValueError, and so is one
-    without values or gradients; the layout has errors as in `Diagram.save`.
+    without values or gradients; the layout has errors as in `Diagram.save`. The gradients are
+    computed here, in a backward pass that runs hooks and changes no `.grad`.
     """
-    reading = read_backward(loss, notation, "stepper", _MOST_OPS)
+    if not isinstance(title, str | None):
+        raise TypeError(f"title: got {type(title).__name__}, wants text")
+    reading = read_backward(loss, notation, _MOST_OPS)
     steps = backward_steps(reading)
     if not steps:
-        raise ValueError("stepper: got a leaf, wants the result of an op")
+        raise ValueError("loss: got a leaf, wants the result of an op")
     scenes = _scenes(reading, steps)
     code = _code(reading)
     lines = "".join(f"<li>{line}</li>" for line in code.values())
@@ -105,10 +107,6 @@ def _shown(reading: Reading) -> list[Node]:
     return [node for node in reading.graph.nodes if not is_plain_number(node)]
 
 
-def _places(node: Node) -> list[Place]:
-    return [(node.id, output.index) for output in node.outputs]
-
-
 # --- The graph ------------------------------------------------------------------------------------
 
 # The head of an arrow that points backwards, for a wire on which a gradient travels.
@@ -129,7 +127,7 @@ def _sketch(reading: Reading, steps: list[Step]) -> Sketch:
     boxes = []
     for box, node in zip(drawn.boxes, _shown(reading)):
         columns = []
-        for column, place in zip(box.columns, _places(node)):
+        for column, place in zip(box.columns, node.places):
             rows = [
                 replace(row, values=tuple(sums[place]) or row.values)
                 if row.role == "backward"
@@ -156,8 +154,8 @@ def _scenes(reading: Reading, steps: list[Step]) -> list[_Scene]:
 
 
 def _start(reading: Reading) -> _Scene:
-    given = [p for node in _shown(reading) if node.kind != "op" for p in _places(node)]
-    sentence = joined("given: ", *_listed([reading.symbol(place) for place in given], ", "))
+    given = [p for node in _shown(reading) if node.kind != "op" for p in node.places]
+    sentence = joined("given: ", separated(", ", [reading.symbol(place) for place in given]))
     return _Scene("start", "Start", sentence, (_Part("", _results(reading, given)),))
 
 
@@ -165,12 +163,12 @@ def _forward(reading: Reading, node: Node, k: int, count: int) -> _Scene:
     edges = reading.edges[node.id]
     read = dict.fromkeys((edge.start, edge.output) for edge in edges)
     named = [place for place in read if not is_plain_number(reading.graph.nodes[place[0]])]
-    results = _results(reading, _places(node))
+    results = _results(reading, node.places)
     said = [joined(result.what, f" = {result.number}") for result in results]
     part = _Part(_definition(reading, node), (*_values(reading, named), *results))
     wires = tuple(i for i, edge in enumerate(reading.graph.edges) if edge.end == node.id)
     heading = f"Forward {k} of {count}"
-    return _Scene("forward", heading, joined(*_listed(said)), (part,), node, wires)
+    return _Scene("forward", heading, separated("; ", said), (part,), node, wires)
 
 
 def _turn(reading: Reading) -> _Scene:
@@ -200,7 +198,7 @@ def _backward(reading: Reading, step: Step, k: int, count: int, handed: Counter)
         for i, edge in enumerate(reading.graph.edges)
         if edge.end == step.node.id and edge.contribution is not None
     )
-    sentence = joined(*_listed(said))
+    sentence = separated("; ", said)
     heading = f"Backward {k} of {count}"
     return _Scene("backward", heading, sentence, tuple(parts), step.node, wires, tuple(writes))
 
@@ -244,7 +242,7 @@ def _local(reading: Reading, step: Step, share: Share) -> Iterator[_Number]:
 
 def _definition(reading: Reading, node: Node) -> str:
     """What a node computes: y = γ x̂ᵢ + β."""
-    places = _places(node)
+    places = node.places
     results = [reading.of_ops.symbol(place) for place in places]
     return _equation(results, "=", reading.of_ops.definitions[places[0]])
 
@@ -252,7 +250,7 @@ def _definition(reading: Reading, node: Node) -> str:
 def _equation(left: list[Symbol | Gradient], sign: str, right: Formula) -> str:
     """An equation on a line of its own, as MathML."""
     index = indexed([*left, right])
-    names = _listed([marks(one, index) for one in left], ("text", ","))
+    names = [mark for one in left for mark in (("text", ","), marks(one, index))][1:]
     mark = ("row", *names, ("text", sign), marks(right, index))
     length = len(characters(as_text(mark)))
     return f'<math display="block" style="--length:{length}">{as_mathml(mark)}</math>'
@@ -275,11 +273,6 @@ def _told_value(output: Output) -> str:
     return "not kept" if output.value is None else told(output.value)
 
 
-def _listed(parts: list, between: Any = "; ") -> list:
-    """The parts, with something between each two."""
-    return [one for part in parts for one in (between, part)][1:]
-
-
 # --- As HTML --------------------------------------------------------------------------------------
 
 
@@ -292,7 +285,7 @@ def _lead(reading: Reading) -> str:
             if node.kind != "op" and output.name and np.size(output.value) == 1:
                 value = _told_value(output)
                 facts.append(joined(reading.symbol((node.id, output.index)), f" = {value}"))
-    given = text_html(joined(*_listed(facts[:_FACTS], ", ")))
+    given = text_html(separated(", ", facts[:_FACTS]))
     return (
         f"{f'<p>{given}</p>' if given else ''}\n"
         f"{legend(f'gradient ∂{reading.loss}/∂·')}\n"
@@ -320,7 +313,7 @@ def _article(reading: Reading, scene: _Scene, lines: list[int]) -> str:
         facts["wires"] = " ".join(f"e{number}" for number in scene.wires)
     # A box has a column for each output of its node.
     facts["writes"] = " ".join(
-        f"n{place[0]}.{_places(reading.graph.nodes[place[0]]).index(place)}.{state}"
+        f"n{place[0]}.{reading.graph.nodes[place[0]].places.index(place)}.{state}"
         for place, state in scene.writes
     )
     attributes = "".join(f' data-{key}="{value}"' for key, value in facts.items() if value)

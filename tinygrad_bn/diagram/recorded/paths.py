@@ -15,7 +15,7 @@ import numpy as np
 from ...backend import to_device
 from ...graph import Tensor
 from ...scalar import Scalar
-from .record import Edge, Graph, Node, record, run_rule
+from .record import MOST_OPS, Edge, Graph, Node, check_single, record, run_rule
 from .symbols import Place, symbols_of
 
 
@@ -97,9 +97,10 @@ def paths(loss: Tensor | Scalar, to: Tensor | Scalar) -> dict[str, np.ndarray | 
 
     The named places are what `named` has named, the leaves, `to` and `loss` itself; a path runs
     from one to the next. The contributions (NumPy arrays of the shape of `to`, floats for Scalars)
-    add up to the gradient. The second place that is called y is "y^{(2)}", as in pictures. Record
-    inside `tracing()` for the names; a `loss` that is no single number, or was not computed from
-    `to`, is a ValueError.
+    add up to the gradient, as it is before the hooks of `to` itself. A second place that is called
+    y is "y^{(2)}", as in pictures. Record inside `tracing()` for the names. It is computed here, in
+    a backward pass that runs hooks and changes no `.grad`. A `loss` that is no single number, that
+    was not computed from `to`, or of more than 10,000 ops, is a ValueError.
 
     >>> import tinygrad_bn as tg
     >>> from tinygrad_bn import diagram
@@ -110,10 +111,9 @@ def paths(loss: Tensor | Scalar, to: Tensor | Scalar) -> dict[str, np.ndarray | 
     >>> diagram.paths(loss, to=x)
     {'μ': array([2., 2.], dtype=float32), 'ℓ': array([2., 2.], dtype=float32)}
     """
-    for name, value in (("loss", loss), ("to", to)):
-        if not isinstance(value, (Tensor, Scalar)):
-            raise TypeError(f"{name}: got {type(value).__name__}, wants a Tensor or a Scalar")
-    graph = record(loss, "paths")
+    check_single("loss", loss)
+    check_single("to", to)
+    graph = record(loss, "loss", MOST_OPS)
     origin, index = (to, 0) if isinstance(to, Scalar) else (to.node, to.index)
     here = {id(node.origin): node.id for node in graph.nodes if node.origin is not None}
     place = here.get(id(origin), -1), index

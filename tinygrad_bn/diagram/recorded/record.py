@@ -5,6 +5,7 @@ computed, so the same program gives the same numbers, and backward runs through 
 downwards. Values are copies in host memory.
 """
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -14,16 +15,18 @@ from typing import Any
 import numpy as np
 
 from ... import graph as engine_graph
-from ...backend import to_device
+from ...backend import extent, storage_of, to_device
 from ...engine import fit, grad, listed, parents, toposort
 from ...graph import Leaf, Tensor, at_place, describe
 from ...norm.axes import FAMILY
-from ...recording import guarded_by, no_grad, written_since
+from ...recording import guarded_by, no_grad, tracing, written_since
 from ...scalar import Scalar
 from ...transforms import passing
+from .hooks import HOOKED, changed_by_hooks
 
 UNTRACED = "values were not kept: record inside tracing()"
 VARIANCES = {member.variance for member in FAMILY.values()}
+MOST_OPS = 10_000  # of a graph of which each op is looked at; to look at more takes long
 OVERWRITTEN = "values that were changed in place since they were recorded are left out"
 
 
@@ -51,6 +54,10 @@ class Node:
     source: str  # "file.py:line" of the user's program
     origin: Any = field(repr=False)  # the Node, Leaf or Scalar; None for a constant
 
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        return [(self.id, output.index) for output in self.outputs]
+
 
 @dataclass(frozen=True, eq=False)
 class Edge:
@@ -71,13 +78,18 @@ class Edge:
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes, each after those that it is computed from; edges; what a reader must be told; the
-    number of the node and of its output for each thing that was drawn; the device it is on."""
+    number of the node and of its output for each thing that was drawn; the device it is on.
+
+    `backward`: if the backward pass was recorded, what was drawn, the gradients from the end to the
+    leaves, and the gradient at the end.
+    """
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     notes: tuple[str, ...]
     drawn: tuple[tuple[int, int], ...]
     device: str = "cpu"
+    backward: tuple[Tensor, ...] = ()
 
 
 @dataclass
@@ -90,59 +102,80 @@ class _Place:
     value: Any = None  # as recorded: an array on its device, or a number
 
 
-def count_ops(output: Tensor | Scalar | Sequence[Tensor]) -> int:
-    """How many ops lead to what would be recorded; nothing else is found out about them."""
+def check_single(argument: str, value: Any) -> None:
+    """A TypeError for what is no Tensor and no Scalar."""
+    if not isinstance(value, (Tensor, Scalar)):
+        raise TypeError(f"{argument}: got {type(value).__name__}, wants a Tensor or a Scalar")
+
+
+def ops_of(output: Tensor | Scalar | Sequence[Tensor]) -> list:
+    """The ops that lead to what would be recorded; nothing else is found out about them."""
     if isinstance(output, Scalar):
-        return sum(bool(one.parents) for one in toposort([output], lambda one: one.parents))
-    roots = [tensor.node for tensor in listed(output) if tensor.node is not None]
-    return sum(not isinstance(node, Leaf) for node in toposort(roots, parents))
+        return [one for one in toposort([output], lambda one: one.parents) if one.parents]
+    roots = [getattr(tensor, "node", None) for tensor in listed(output)]
+    order = toposort([node for node in roots if node is not None], parents)
+    return [node for node in order if not isinstance(node, Leaf)]
 
 
-def record(output: Tensor | Scalar | Sequence[Tensor], caller: str = "draw") -> Graph:
+def record(
+    output: Tensor | Scalar | Sequence[Tensor],
+    argument: str = "output",
+    most: float = math.inf,
+    create_graph: bool = False,
+) -> Graph:
     """The graph that leads to a Tensor, to several of them, or to a Scalar.
 
-    A TypeError for anything else; a ValueError if no Tensor was recorded. They begin with the name
-    of the function that was called.
+    A TypeError for anything else; a ValueError if no Tensor was recorded, or for more than `most`
+    ops, which are counted first. They begin with the name of the argument. With `create_graph` the
+    graph keeps the recorded backward pass of Tensors.
     """
-    if isinstance(output, Scalar):
-        return scalar_graph(output)
     outputs = listed(output)
-    for tensor in outputs:
+    for tensor in outputs if not isinstance(output, Scalar) else ():
         if not isinstance(tensor, Tensor):
             raise TypeError(
-                f"{caller}: got {type(tensor).__name__}, wants a Tensor, a sequence of Tensors or "
-                "a Scalar"
+                f"{argument}: got {type(tensor).__name__}, wants a Tensor, a sequence of Tensors "
+                "or a Scalar"
             )
-    if all(tensor.node is None for tensor in outputs):
-        got = ", ".join(describe(tensor.data) for tensor in outputs) or "no Tensor"
+    if not outputs:
+        raise ValueError(f"{argument}: got an empty sequence, wants at least one Tensor")
+    count = len(ops_of(output))
+    if count > most:
         raise ValueError(
-            f"{caller}: got {got} without a graph, wants what ops made of Tensors with "
+            f"{argument}: got a graph of {count:,} ops, wants up to {most:,}; take a part of it, "
+            'or record it inside tracing() and draw it with view="collapsed"'
+        )
+    if isinstance(output, Scalar):
+        return scalar_graph(output)
+    if all(tensor.node is None for tensor in outputs):
+        got = ", ".join(describe(tensor.data) for tensor in outputs)
+        raise ValueError(
+            f"{argument}: got {got} without a graph, wants what ops made of Tensors with "
             "requires_grad=True, outside no_grad()"
         )
-    return tensor_graph(outputs)
+    return tensor_graph(outputs, create_graph)
 
 
-def tensor_graph(outputs: Sequence[Tensor]) -> Graph:
+def tensor_graph(outputs: Sequence[Tensor], create_graph: bool = False) -> Graph:
     """The graph that leads to `outputs`, at least one of which is recorded.
 
     If there is one output and it is a single number, every place of the graph carries the gradient
-    of it, and every edge what it hands on. That is a backward pass: hooks run, but no `.grad` is
-    changed. What is missing is said in the notes.
+    of it, and every edge what it hands on. That is a backward pass, recorded with `create_graph`:
+    hooks run, but no `.grad` is changed. What is missing is said in the notes.
     """
     order = toposort([t.node for t in outputs if t.node is not None], parents)
     places, notes = _places(outputs, order)
-    slopes, shares = {}, {}
+    slopes, shares, backward = {}, {}, ()
     if len(outputs) > 1 or outputs[0].data.size != 1:
         got = f"{len(outputs)} outputs" if len(outputs) > 1 else f"shape {outputs[0].shape}"
         notes.append(f"no gradients: got {got}, wants a single number, as of .sum() or .mean()")
-    elif freed := [n.op for n in order if not isinstance(n, Leaf) and _is_freed(n)]:
+    elif freed := [n.op for n in order if not isinstance(n, Leaf) and is_freed(n)]:
         notes.append(
             f"no gradients: {freed[0].name}: backward ran through this graph before and freed it: "
             "call this before backward(), or call backward(retain_graph=True)"
         )
     else:
         try:
-            slopes, shares = _gradients(outputs[0], order, places)
+            slopes, shares, backward = _gradients(outputs[0], order, places, create_graph)
         except RuntimeError as error:  # something was written into the graph
             notes.append(f"no gradients: {error}")
 
@@ -181,17 +214,29 @@ def tensor_graph(outputs: Sequence[Tensor]) -> Graph:
     for tensor in outputs:
         if _key(tensor) not in ids:
             add(_key(tensor), "constant")
+    if changed_by_hooks(nodes, edges):
+        notes.append(HOOKED)
     drawn = tuple((ids[_key(tensor)], tensor.index) for tensor in outputs)
-    return Graph(tuple(nodes), tuple(edges), tuple(notes), drawn, outputs[0].device)
+    device = outputs[0].device
+    return Graph(tuple(nodes), tuple(edges), tuple(notes), drawn, device, backward)
 
 
-def _is_freed(node: engine_graph.Node) -> bool:
+def is_freed(node: engine_graph.Node) -> bool:
+    """Whether backward ran through a node and took the arrays that its rule reads."""
     return node.arrays is None and node.refill is None
 
 
 def _key(tensor: Tensor) -> Any:
     """What tells the node of a Tensor from others; constants are told by their arrays."""
-    return ("constant", id(tensor.data)) if tensor.node is None else id(tensor.node)
+    return _constant(tensor.data) if tensor.node is None else id(tensor.node)
+
+
+def _constant(array: Any) -> tuple:
+    """What tells an array from others; the same memory seen the same way is the same array."""
+    if isinstance(array, np.generic):
+        return "constant", id(array)
+    where = id(storage_of(array)), *extent(array)
+    return "constant", *where, array.shape, array.strides, array.dtype
 
 
 def _arguments(node: engine_graph.Node) -> Iterator[tuple[int, Any, int]]:
@@ -202,7 +247,7 @@ def _arguments(node: engine_graph.Node) -> Iterator[tuple[int, Any, int]]:
         elif node.trace is not None:
             constant = node.trace.inputs[k]
             if hasattr(constant, "shape"):
-                yield k, ("constant", id(constant)), 0
+                yield k, _constant(constant), 0
             elif constant is not None:
                 yield k, ("constant", id(node), k), 0
         elif node.likes is None or node.likes[k] is not None:
@@ -297,20 +342,26 @@ def _fitted(node: engine_graph.Node, g: Any, needs: Sequence[bool], found: Seque
     return fitted
 
 
-def _gradients(output: Tensor, order: list, places: dict) -> tuple[dict, dict]:
-    """The gradient of `output` at every place that it depends on, {(key, output number): array},
-    and what backward hands on to each argument, {(key, argument number): array}."""
-    spots = [(node, index) for node in order for index in places[id(node)]]
+def _gradients(output: Tensor, order: list, places: dict, create_graph: bool) -> tuple:
+    """The gradient of `output` at every place that it depends on, {(key, output number): array};
+    what backward hands on to each argument, {(key, argument number): array}; and the recorded pass,
+    for `Graph.backward`."""
+    spots = [(node, index) for node in order for index in sorted(places[id(node)])]
     targets = [at_place(None, node, index) for node, index in spots]
+    # A gradient that is a leaf, so that every step from it is recorded.
+    ones = np.ones(output.shape, output.dtype)
+    one = Tensor(to_device(ones, output.device), requires_grad=True)
     ledger = _Ledger()
-    with guarded_by(ledger):
-        answers = grad(output, targets, retain_graph=True, allow_unused=True)
-    slopes = {
-        (id(node), index): answer.data
+    with tracing(), guarded_by(ledger):
+        options = {"retain_graph": True, "create_graph": create_graph, "allow_unused": True}
+        answers = grad(output, targets, one, **options)
+    found = {
+        (id(node), index): answer
         for (node, index), answer in zip(spots, answers)
         if answer is not None
     }
-    return slopes, ledger.shares
+    backward = (output, *found.values(), one) if create_graph else ()
+    return {place: answer.data for place, answer in found.items()}, ledger.shares, backward
 
 
 def _on_host(value: Any) -> np.ndarray | float | None:

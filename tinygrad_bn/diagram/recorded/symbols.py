@@ -6,8 +6,9 @@ from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 
-from ...transforms import passing
+from ..drawing.arguments import one_of
 from ..drawing.text import clean
+from .hooks import changed_by_hooks
 from .record import Graph, Node, Output
 
 Place = tuple[int, int]  # the number of a node, and of one of its outputs
@@ -40,16 +41,13 @@ def symbols_of(graph: Graph, notation: str) -> tuple[dict[Place, str], set[Place
     again is numbered; what has no name gets a letter that tells what made it. An unknown notation
     is a ValueError.
     """
-    if notation not in NOTATIONS:
-        known = ", ".join(map(repr, NOTATIONS))
-        raise ValueError(f"notation: got {notation!r:.40}, wants one of {known}")
-    renamed = NOTATIONS[notation]
+    renamed = NOTATIONS[one_of("notation", notation, NOTATIONS)]
     outputs = {(node.id, output.index): output for node in graph.nodes for output in node.outputs}
     arguments: dict[int, list[Place]] = {node.id: [] for node in graph.nodes}
     for edge in graph.edges:
         arguments[edge.end].append((edge.start, edge.output))
     used = {edge.start for edge in graph.edges}
-    changed = _changed_by_hooks(graph, outputs)
+    changed = changed_by_hooks(graph.nodes, graph.edges)
     unique = _Unique()
     names: dict[Place, str | None] = dict.fromkeys(outputs)  # in the order of computation
     lecture = set()
@@ -90,21 +88,6 @@ def _renamed(name: str, renamed: Mapping[str, str | None]) -> str | None:
         if name == known or name.startswith((f"{known}_", f"{known}^")):
             return symbol and symbol + name.removeprefix(known)
     return name
-
-
-def _changed_by_hooks(graph: Graph, outputs: dict[Place, Output]) -> set[Place]:
-    """The places of Tensors with a hook, and those where the hook of a module changed what came."""
-    found = {
-        place
-        for place in outputs
-        if (getattr(graph.nodes[place[0]].origin, "hooks", None) or {}).get(place[1])
-    }
-    for edge in graph.edges:
-        if getattr(graph.nodes[edge.end].origin, "op", None) is passing:
-            came = outputs.get((edge.end, edge.argument))
-            if came is not None and not np.array_equal(came.gradient, edge.contribution):
-                found.add((edge.end, edge.argument))
-    return found
 
 
 class _Unique:

@@ -4,13 +4,6 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import count
 
-import numpy as np
-
-from ...backend import to_device
-from ...creation import tensor
-from ...engine import grad
-from ...graph import at_place
-from ...recording import guarded_by, tracing
 from ...scalar import Scalar
 from ..drawing.sketch import (
     Box,
@@ -40,7 +33,8 @@ def butterfly(reading: Reading) -> Sketch:
     """The forward half runs down, the recorded backward half up; gradients stand beside values.
 
     Wires across are the values that the backward pass reads. A ValueError for what is not a single
-    number, was not recorded inside `tracing()`, or is a Scalar.
+    number, was not recorded inside `tracing()`, or is a Scalar. The graph must have been recorded
+    with `create_graph`.
     """
     recorded = backward_pass(reading)
     half = ops(reading)
@@ -93,11 +87,9 @@ class BackwardPass:
 
 
 def backward_pass(reading: Reading) -> BackwardPass:
-    """Run the backward pass of a recorded graph, recording it. Errors are those of `butterfly`."""
+    """The backward pass that a graph has kept. Errors are those of `butterfly`."""
     graph = reading.graph
-    end, index = graph.drawn[0]
-    origin = graph.nodes[end].origin
-    if isinstance(origin, Scalar):
+    if isinstance(graph.nodes[-1].origin, Scalar):
         raise ValueError("butterfly: got a Scalar, wants a Tensor, whose backward can be recorded")
     reading.want_gradients("butterfly")
     places = [
@@ -106,14 +98,7 @@ def backward_pass(reading: Reading) -> BackwardPass:
         for output in node.outputs
         if output.gradient is not None
     ]
-    value = reading.output((end, index)).value
-    loss = at_place(to_device(value, graph.device), origin, index)
-    targets = [at_place(None, graph.nodes[number].origin, k) for number, k in places]
-    with tracing(), guarded_by(None):
-        # A gradient that is a leaf, so that every step from it is recorded.
-        one = tensor(np.ones_like(value), device=graph.device, requires_grad=True)
-        answers = grad(loss, targets, one, create_graph=True)
-    both = tensor_graph([loss, *answers, one])
+    both = tensor_graph(graph.backward)
     gradients = defaultdict(list)
     for place, at in zip(places, both.drawn[1:]):
         gradients[at].append(place)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ...engine import toposort
 from ..drawing.sketch import Box, Column, Frame, Row, Sketch, Wire, joined, plain
-from ..drawing.text import clean, summary
+from ..drawing.text import clean, several, summary
 from ..reading import Reading, shape_of, tooltip
 from ..recorded.record import Graph, Node
 from ..recorded.symbols import Place
@@ -85,7 +85,7 @@ def _box(reading: Reading, same: Sequence[Group], opened: Collection[Path]) -> B
     (node, *others) = group.nodes
     if others or (group.path and group.path not in opened):
         parameters = parameters_of(group)
-        sums = [_counted(len(ops), "op"), *[_counted(parameters, "parameter")] * bool(parameters)]
+        sums = [several(len(ops), "op"), *[several(parameters, "parameter")] * bool(parameters)]
         kind, facts, where = "module", [*sums, *facts], f"in {clean('.'.join(group.path))}"
         symbol = plain(_labels(ops) if group.path in opened else _title(same))
     else:
@@ -103,19 +103,15 @@ def _labels(ops: Sequence[Node]) -> str:
     return ", ".join([clean(op.label) for op in ops[:_FEW]] + ["…"] * (len(ops) > _FEW))
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
-
-
 def _title(same: Sequence[Group]) -> str:
     """The names of equal modules, their class, and which calls: 3, 6 … 48: Linear."""
-    names = _listed(map(_name, same))
-    calls = _listed(f"#{group.call}" for group in same if group.call)
+    names = _abridged(map(_name, same))
+    calls = _abridged(f"#{group.call}" for group in same if group.call)
     title = clean(class_of(same[0].path[-1]))
     return f"{names}: {title} {calls}".removeprefix(": ").rstrip()
 
 
-def _listed(names: Iterable[str]) -> str:
+def _abridged(names: Iterable[str]) -> str:
     names = list(dict.fromkeys(names))
     return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} … {names[-1]}"
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from ..drawing.sketch import Box, Column, Frame, Row, Sketch, Table, Text, joined, plain, separated
-from ..drawing.text import clean
+from ..drawing.text import clean, several
 from ..formulas.formula import symbols
 from ..formulas.typeset import as_text
 from ..reading import Reading
@@ -49,10 +49,6 @@ def side_by_side(pair: Twins) -> Sketch:
         right.notes,
         level=tuple(level),
     )
-
-
-def several(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 # --- The halves -----------------------------------------------------------------------------------
@@ -129,13 +125,15 @@ def _handed_on(pair: Twins, norm: Norm) -> Iterator[Row]:
     gradients = {index: reading.gradient((node.id, index)) for index in arrived}
     found = formulas.derivatives(node.id, gradients)
     defined = {pair.composed.names[place] for place in _named(pair, norm)}
-    met = {s: d.where[s] for d in found.values() for s in d.where if s in symbols(d.gradient)}
-    for symbol, meaning in met.items():
-        if symbol.name not in defined:
-            sides = map(
-                as_text, reading.line([symbol, meaning], [(node.id, index) for index in arrived])
-            )
-            yield Row("note", separated(" = ", sides))
+    meanings = {s: meaning for d in found.values() for s, meaning in d.where.items()}
+    used = {symbol for d in found.values() for symbol in symbols(d.gradient)}
+    for symbol in reversed(meanings):  # a later one may be made of earlier ones
+        if symbol in used and symbol.name not in defined:
+            used |= symbols(meanings[symbol])
+    for symbol, meaning in meanings.items():
+        if symbol in used and symbol.name not in defined:
+            sides = reading.line([symbol, meaning], [(node.id, index) for index in arrived])
+            yield Row("note", separated(" = ", map(as_text, sides)))
     uses = Counter((e.start, e.output) for e in reading.graph.edges if e.contribution is not None)
     for place, derivative in found.items():
         sign = " = " if uses[place] == 1 else " += "  # others add to it

@@ -31,7 +31,7 @@ def ops(reading: Reading) -> Sketch:
 
 
 def _box(reading: Reading, node: Node) -> Box:
-    places = [(node.id, output.index) for output in node.outputs]
+    places = node.places
     columns = tuple(_column(reading, place, len(places) > 1) for place in places)
     kind = "fused" if len(places) > 1 else node.kind
     label = clean(node.label)
@@ -63,7 +63,7 @@ def _wires(reading: Reading, shown: set[int]) -> list[Wire]:
             f"e{number}",
             f"n{edge.start}",
             f"n{edge.end}",
-            label=_share(edge) if uses[edge.start, edge.output] > 1 else (),
+            label=_handed(edge) if uses[edge.start, edge.output] > 1 else (),
             column=columns[edge.start, edge.output],
         )
         for number, edge in enumerate(reading.graph.edges)
@@ -71,7 +71,7 @@ def _wires(reading: Reading, shown: set[int]) -> list[Wire]:
     ]
 
 
-def _share(edge: Edge) -> Text:
+def _handed(edge: Edge) -> Text:
     """What backward hands on through an edge, if it is a few numbers."""
     size = getattr(edge.contribution, "size", 1)
     if edge.contribution is None or size > _MOST_ON_WIRE:

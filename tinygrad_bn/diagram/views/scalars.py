@@ -5,17 +5,19 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ... import graph as engine_graph
+from ... import recording
 from ...backend import array_module, is_array, to_device
 from ...scalar import Scalar
 from ..drawing.sketch import Box, Column, Frame, Row, Sketch, Text, Wire, characters, joined, plain
 from ..drawing.text import clean
 from ..reading import Reading, is_plain_number, tooltip
-from ..recorded.record import Graph, run_rule
+from ..recorded.record import Graph, is_freed, run_rule
 from ..recorded.symbols import Place, is_visible
 
 _MOST_NUMBERS = 200  # nobody can read a picture of more
@@ -33,8 +35,8 @@ def scalars(reading: Reading) -> Sketch:
     Of Tensors every element is a box; its wires are found by running the gradient rules. A wire
     along which the derivative is 0 is dashed. What belongs to one i, such as a sample, is framed:
     of Scalars it is told by the number that ends a name (x_1), of Tensors by the first axis. A
-    graph of more than 200 numbers is a ValueError; one that backward has freed must have been
-    traced, else RuntimeError.
+    graph of more than 200 numbers is a ValueError, and so is one that backward has freed, unless it
+    was traced.
     """
     graph = reading.graph
     shapes = {
@@ -49,6 +51,8 @@ def scalars(reading: Reading) -> Sketch:
             f"scalars: got a graph of {count:,} numbers, wants up to {_MOST_NUMBERS}: take fewer "
             'samples, or view="ops"'
         )
+    if any(_is_lost(node.origin) for node in graph.nodes):
+        raise ValueError(f"scalars: {'; '.join(graph.notes)}")
     if isinstance(graph.nodes[-1].origin, Scalar):
         slopes = _slopes_of_scalars(graph)
         lanes = _lanes_by_name(reading)
@@ -97,15 +101,19 @@ def _slopes_of_tensors(reading: Reading, shapes: Shapes) -> Slopes:
     for node, index in shapes:
         if reading.graph.nodes[node].kind != "op":
             continue
-        probed, needs = _probed(reading.graph.nodes[node].origin)
         output = reading.output((node, index))
-        for i in range(np.prod(output.shape, dtype=int)) if "float" in output.dtype else ():
-            one, nan = (np.zeros(output.shape, output.dtype) for _ in range(2))
+        if "float" not in output.dtype:
+            continue
+        recorded, needs = _probed(reading.graph.nodes[node].origin)
+        answers = partial(_answers, needs=needs, index=index, device=reading.graph.device)
+        zero = np.zeros(output.shape, output.dtype)
+        # 0 times what is infinite is NaN, too: then the rule is asked at other numbers.
+        is_finite = not any(np.isnan(answer).any() for answer in answers(recorded, zero).values())
+        other = recorded if is_finite else _at_halves(recorded)
+        for i in range(zero.size):
+            one, nan = zero.copy(), zero.copy()
             one.flat[i], nan.flat[i] = 1, math.nan
-            derivatives, dependences = (
-                _answers(probed, needs, index, to_device(g, reading.graph.device))
-                for g in (one, nan)
-            )
+            derivatives, dependences = answers(recorded, one), answers(other, nan)
             for edge in reading.edges[node]:
                 if edge.argument in dependences:
                     for j in np.flatnonzero(np.isnan(dependences[edge.argument])).tolist():
@@ -114,31 +122,44 @@ def _slopes_of_tensors(reading: Reading, shapes: Shapes) -> Slopes:
     return slopes
 
 
+def _is_lost(recorded: Any) -> bool:
+    """Whether backward has freed an op, and no trace has kept what its rule reads."""
+    return isinstance(recorded, engine_graph.Node) and is_freed(recorded) and recorded.trace is None
+
+
 def _probed(recorded: engine_graph.Node) -> tuple[engine_graph.Node, list[bool]]:
     """A copy of a node to run the rule of, and for which arguments it can be asked: if the node was
-    traced, for constants too. What is not finite is 1 in it, for 0 times that would be no 0."""
+    traced, for constants too."""
     node, trace = copy.copy(recorded), recorded.trace
     needs = [parent is not None for parent in recorded.parents]
+    node.time = recording.now  # what has been written since does not change what depends on what
     if trace is not None:
         kept = recorded.arrays or trace.inputs  # backward may have freed them
         node.arrays = [t if is_array(t) else a for a, t in zip(kept, trace.inputs)]
         node.outputs = trace.outputs
         for k, array in enumerate(trace.inputs):
             needs[k] |= is_array(array) and array.dtype.kind == "f" and k not in node.op.ruleless
-    node.arrays, node.outputs = (
-        kept and [_finite(array) for array in kept] for kept in (node.arrays, node.outputs)
-    )
     return node, needs
 
 
-def _finite(array: Any) -> Any:
-    if not is_array(array) or array.dtype.kind != "f":
-        return array
-    return array_module((array,)).nan_to_num(array, nan=1.0, posinf=1.0, neginf=1.0)
+def _at_halves(recorded: engine_graph.Node) -> engine_graph.Node:
+    """A copy of a node that computed with 1/2 everywhere, which is no pole of the usual ops."""
+
+    def halves(array: Any) -> Any:
+        if not is_array(array) or array.dtype.kind != "f":
+            return array
+        return array_module((array,)).full_like(array, 0.5)
+
+    node = copy.copy(recorded)
+    node.arrays, node.outputs = (
+        kept and [halves(array) for array in kept] for kept in (node.arrays, node.outputs)
+    )
+    return node
 
 
-def _answers(node: engine_graph.Node, needs: list[bool], index: int, g: Any) -> dict:
+def _answers(node: engine_graph.Node, g: Any, needs: list[bool], index: int, device: str) -> dict:
     """What backward hands on to the arguments if `g` arrives at output number `index`."""
+    g = to_device(g, device)
     arriving = [g if i == index else None for i in range(node.many)] if node.many else g
     found = run_rule(node, arriving, needs)
     return {k: to_device(answer, "cpu") for k, answer in found.items()}
@@ -247,7 +268,10 @@ def _name(reading: Reading, place: Place, shape: tuple[int, ...], i: int) -> Tex
     along = [str(k + 1) for k, n in zip(np.unravel_index(i, shape), shape) if n > 1]
     if not along:
         return symbol
-    if symbol and symbol[-1][1] == -1:
-        *symbol, (below, _) = symbol
+    below, level = symbol[-1] if symbol else ("", 0)
+    if level == -1 and below.isdigit():  # element 1 of x_2 is not element (2, 1) of x
+        return joined("(", symbol, ")", ((",".join(along), -1),))
+    if level == -1:
+        *symbol, _ = symbol
         along = [below, *along]
     return (*symbol, (",".join(along), -1))

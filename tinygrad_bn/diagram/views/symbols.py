@@ -10,7 +10,7 @@ from ..drawing.text import number, summary
 from ..formulas.derivatives import Derivative
 from ..formulas.formula import Apply, Formula, Gradient, Symbol
 from ..formulas.indices import NO_INDEX
-from ..formulas.typeset import as_factor, as_text
+from ..formulas.typeset import as_factor, as_text, marks
 from ..reading import Reading, shape_of, tooltip
 from ..recorded.paths import contributions, propagate
 from ..recorded.record import Node
@@ -44,7 +44,7 @@ def symbols(reading: Reading) -> Sketch:
             label = _factor(reading, start, end, derivative)
             if label:
                 meanings |= {name: (meaning, end) for name, meaning in derivative.where.items()}
-            label = label or joined("∂", reading.symbol(end), "/∂", reading.symbol(start))
+            label = label or as_text(marks(Gradient(reading.names[end], reading.names[start])))
             role = "zero" if nothing else "forward"
             wires.append(Wire(f"e{len(wires)}", _id(start), _id(end), role, label))
     boxes = tuple(_box(reading, place, shares[place]) for place in shown)

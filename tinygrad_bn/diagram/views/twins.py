@@ -14,6 +14,7 @@ from ...graph import Tensor, at_place
 from ...norm import IMPLEMENTATIONS
 from ...recording import guarded_by, journal, scope, tracing
 from ...tensor import named
+from ...transforms import passing
 from ..drawing.text import number
 from ..reading import Reading
 from ..recorded.record import OVERWRITTEN, Node, record
@@ -54,7 +55,7 @@ def twins(reading: Reading, caller: str = "fused") -> Twins:
 
     A ValueError, which begins with the name of the caller, if there is no fused norm in it, or one
     inside a checkpoint; if it does not end in a single number; if it was recorded without
-    `tracing()`, or changed since.
+    `tracing()`, or changed since; if there are hooks, which would run for each of the two.
     """
     graph = reading.graph
     fused = [n for n in graph.nodes if getattr(n.origin, "op", None) in _COMPOSED]
@@ -69,6 +70,10 @@ def twins(reading: Reading, caller: str = "fused") -> Twins:
     if any(node.origin.refill is not None for node in fused):
         raise ValueError(
             f"{caller}: got a norm inside a checkpoint, wants one that keeps its arrays"
+        )
+    if any(map(_is_hooked, graph.nodes)):
+        raise ValueError(
+            f"{caller}: got a graph with hooks, which would run for both norms, wants one without"
         )
     near = leading_to(reading, {node.id for node in fused})
     names = {place: name for place, name in reading.names.items() if place[0] in near}
@@ -94,7 +99,7 @@ def twins(reading: Reading, caller: str = "fused") -> Twins:
     norms = []
     for node in fused:
         places = [(edge.start, edge.output) for edge in reading.edges[node.id]]
-        places += [(node.id, output.index) for output in node.outputs]
+        places += node.places
         pairs = {place: twin(place) for place in places}
         norms.append(
             Norm(
@@ -104,6 +109,13 @@ def twins(reading: Reading, caller: str = "fused") -> Twins:
             )
         )
     return Twins(reading, composed, tuple(norms))
+
+
+def _is_hooked(node: Node) -> bool:
+    """Whether a hook, of a Tensor or of a module, may change a gradient at a node."""
+    hooks = getattr(node.origin, "hooks", None) or {}
+    is_of_module = getattr(node.origin, "op", None) is passing
+    return any(hooks.values()) or (is_of_module and node.origin.kwargs["back"] is not list)
 
 
 def leading_to(reading: Reading, ends: Collection[int]) -> set[int]:
