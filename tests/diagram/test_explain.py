@@ -20,7 +20,7 @@ from tinygrad_bn.diagram.drawing.text import clean
 from tinygrad_bn.diagram.recorded import record
 
 COMPOSED = """\
-ℓ = 3.4, m = 4, ε = 0
+ℓ = 3.4, m = 4, ε = 0, w = (1, −2, 0.5, 1.5)
 
 ℓ = Σ pᵢ                          ◂ ∂ℓ/∂ℓ = 1
     ∂ℓ/∂pᵢ = ∂ℓ/∂ℓ = (1, 1, 1, 1)
@@ -120,7 +120,9 @@ def test_markdown_has_the_formulas_as_latex_with_the_numbers_under_them():
 def test_latex_has_an_environment_a_node():
     said = tg.explain(worked_example("composed")).latex()
     assert said.count(r"\begin{align*}") == said.count(r"\end{align*}") == 11
-    assert said.startswith(r"$\ell  = 3.4$, $m = 4$, $\epsilon  = 0$" + "\n\n")
+    assert said.startswith(
+        r"$\ell  = 3.4$, $m = 4$, $\epsilon  = 0$, $w = (1, -2, 0.5, 1.5)$" + "\n\n"
+    )
     assert r"&= (0.936, -1.752, 0.152, 0.664)\text{ in total}" in said
 
 

@@ -5,7 +5,7 @@ import importlib.util
 
 import numpy as np
 import pytest
-from helpers import leaf
+from helpers import leaf, vector
 from pictures import boxes, wires
 
 import tinygrad_bn as tg
@@ -240,3 +240,36 @@ def test_unknown_names_are_refused_with_the_known_ones():
         draw(loss, notation="pytorch")
     with pytest.raises(ValueError, match="theme: got 'blue', wants one of 'auto', 'light', 'dark'"):
         draw(loss, theme="blue")
+
+
+# --- What is computed, and no more ----------------------------------------------------------------
+
+
+def symbols_boxes(loss, path):
+    return boxes(draw(loss, "symbols").save(path / "picture.svg"))
+
+
+def test_a_definition_shows_what_ran_though_it_cancels_on_paper(tmp_path):
+    x = tg.named("x", vector(0.0, 2.0))
+    with tg.tracing(), np.errstate(all="ignore"):
+        one, none = tg.named("a", x / x), tg.named("b", x * 0.0)
+        loss = tg.named("ℓ", (one - one + none).sum())
+    found = symbols_boxes(loss, tmp_path)
+    assert found["a"][0] == "= div(x, x)"
+    assert found["b"][0] == "= mul(x, 0)"
+    assert "sub(ai, ai)" in found["ℓ"][0]
+
+
+def test_what_is_0_on_paper_and_is_no_number_is_not_called_0(tmp_path):
+    x = tg.named("x", vector(1.0, 2.0, np.inf).reshape(3, 1))
+    with tg.tracing(), np.errstate(all="ignore"):
+        y = F.batch_norm(x, None, None, training=True, impl="composed")
+        loss = (y * y).sum()
+    assert "≈ 0" not in "".join(map("".join, symbols_boxes(loss, tmp_path).values()))
+
+
+def test_no_numbers_are_no_zero():
+    x = tg.named("x", leaf(np.zeros(0)))
+    with tg.tracing():
+        loss = (tg.named("y", x * 2.0) ** 2).sum()
+    assert {wire.role for wire in draw(loss, "symbols").sketch.wires} == {"forward"}

@@ -21,7 +21,7 @@ from .formulas.latex import as_latex, latex_text
 from .formulas.typeset import Mark, as_factor, as_text, indexed, marks, symbol_marks
 from .reading import Reading
 from .recorded.record import Node
-from .recorded.symbols import Place
+from .recorded.symbols import Place, is_plain_number
 from .steps import Share, Step, backward_steps, read_backward, told
 
 _MOST_OPS = 1000  # a page of a book holds some ten of them
@@ -63,7 +63,8 @@ class Explanation:
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        blocks = [", ".join(map(_line, self.given))]
+        given = [*map(_line, self.given)]
+        blocks = [("\n" if _columns(", ".join(given)) > _WIDTH else ", ").join(given)]
         blocks += ["\n".join(_terminal_lines(paragraph)) for paragraph in self.paragraphs]
         lines = "\n\n".join([*blocks, *self.notes]).split("\n")
         return "\n".join(row for line in lines for row in _in_rows(line))
@@ -140,12 +141,12 @@ def explain(loss: Tensor | Scalar, notation: str = "ioffe") -> Explanation:
 
 
 def _given(reading: Reading) -> Iterator[Equation]:
-    """The loss, how many values go into a mean, and the numbers that have a name."""
+    """The loss, how many values go into a mean, and the constants that have a symbol."""
     numbers = {"m": reading.of_ops.m} if reading.of_ops.m else {}
     for place, name in reading.names.items():
-        output, node = reading.output(place), reading.graph.nodes[place[0]]
-        if node.kind == "constant" and output.dtype is None and output.name:
-            numbers[name] = output.value
+        node = reading.graph.nodes[place[0]]
+        if node.kind == "constant" and not is_plain_number(node):
+            numbers[name] = reading.output(place).value
     loss = reading.output(reading.graph.drawn[0]).value
     for name, value in ((reading.loss, loss), *numbers.items()):
         yield Equation(symbol_marks(name), (value_marks(value),))

@@ -46,6 +46,9 @@ from .scalar_rules import scalar_slopes
 _SHAPE_ONLY = ("reshape", "expand_dims", "squeeze")
 
 
+_CANCELLING = {"add", "sub", "mul", "div"}
+
+
 @dataclass(frozen=True, eq=False)
 class Derivative:
     """How the gradients that arrive at a node lead to that of a place it was computed from.
@@ -156,7 +159,13 @@ class Formulas:
             shape = self._shapes[node.id, index]
         else:  # an output that nobody uses, but the rule does
             shape = node.origin.trace.outputs[index].shape
-        return short(applied(call, arguments, shapes, shape, self._counted))
+        formula = applied(call, arguments, shapes, shape, self._counted)
+        cancelled = set().union(*map(symbols, arguments.values())) - symbols(formula)
+        if (
+            any(symbol.shape is not None for symbol in cancelled) and call.name in _CANCELLING
+        ):  # x/x is computed, though it is 1 on paper
+            formula = Apply(call.op.name, tuple(arguments.values()), shape, call)
+        return short(formula)
 
     def _values_in_a_mean(self, node: Node) -> int | None:
         call = self._call(node)

@@ -289,7 +289,7 @@ def _lead(reading: Reading) -> str:
     return (
         f"{f'<p>{given}</p>' if given else ''}\n"
         f"{legend(f'gradient ∂{reading.loss}/∂·')}\n"
-        f"{notes_html(reading.graph.notes)}"
+        f"{notes_html(reading.remarks)}"
     )
 
 

@@ -40,7 +40,9 @@ def symbols(reading: Reading) -> Sketch:
             vanishes = derivative is not None and derivative.vanishes
             if start in added:
                 shares[start].append((end, added[start], vanishes))
-            nothing = vanishes or (start in added and not np.any(added[start]))
+            nothing = vanishes or (
+                start in added and np.size(added[start]) and not np.any(added[start])
+            )
             label = _factor(reading, start, end, derivative)
             if label:
                 meanings |= {name: (meaning, end) for name, meaning in derivative.where.items()}
@@ -111,7 +113,7 @@ def _box(reading: Reading, place: Place, shares: list) -> Box:
     if output.value is not None:
         rows.append(Row("forward", plain("▸"), (output.value,)))
     if len(shares) > 1:
-        rows += [_share(reading, k, *share) for k, share in enumerate(shares)]
+        rows += [_added(reading, k, *share) for k, share in enumerate(shares)]
     if output.gradient is not None:
         label = joined("◂ ", reading.slope(place), " =")
         rows.append(Row("backward", label, (output.gradient,)))
@@ -123,10 +125,10 @@ def _box(reading: Reading, place: Place, shares: list) -> Box:
     )
 
 
-def _share(reading: Reading, number_: int, end: Place, share: Any, vanishes: bool) -> Row:
-    """What one path adds. Floating point may not give the 0 of paper: then both are said."""
-    label = joined("+ " if number_ else "", "via ", reading.symbol(end))
-    if not vanishes:
+def _added(reading: Reading, k: int, end: Place, share: Any, vanishes: bool) -> Row:
+    """What path number `k` adds. Floating point may not give the 0 of paper: then both are said."""
+    label = joined("+ " if k else "", "via ", reading.symbol(end))
+    if not vanishes or not np.isfinite(share).all():
         return Row("path", label, (share,))
     largest = float(np.abs(share).max())
     said = f"≈ 0 ({number(largest)}; 0 on paper)" if largest else "0"
