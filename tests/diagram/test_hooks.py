@@ -25,6 +25,21 @@ def on_a_leaf(hook):
         return ((x * 3.0) * x).sum()
 
 
+def on_the_loss(hook):
+    with tg.tracing():
+        loss = (tg.named("x", vector(1.0, 2.0)) ** 2).sum()
+    loss.register_hook(hook)
+    return loss
+
+
+def on_a_small_entry(hook):
+    x = tg.named("x", vector(1.0, 2.0))
+    with tg.tracing():
+        y = tg.named("y", x * 3.0)
+        y.register_hook(lambda g: tg.stack([g[0], hook(g)[1]]))
+        return (y * tg.tensor(np.array([1e6, 0.5]))).sum()
+
+
 def on_a_module(hook):
     tg.manual_seed(0)
     module = nn.Linear(2, 2)
@@ -34,7 +49,9 @@ def on_a_module(hook):
         return module(x).sum()
 
 
-@pytest.mark.parametrize("record", [on_a_tensor, on_a_leaf, on_a_module])
+@pytest.mark.parametrize(
+    "record", [on_a_tensor, on_a_leaf, on_the_loss, on_a_small_entry, on_a_module]
+)
 def test_a_note_says_where_sums_are_those_before_hooks(record):
     tripled, seen = record(lambda g: g * 3.0), record(lambda g: g)
     for view in ("symbols", "ops", "collapsed", "scalars"):

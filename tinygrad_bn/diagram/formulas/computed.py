@@ -24,6 +24,7 @@ from .formula import (
     reshaped,
     shape_of,
     sigma,
+    symbols,
     times,
     varies,
     within,
@@ -218,7 +219,8 @@ def scalar_formula(scalar: Scalar, arguments: Sequence[Formula]) -> Formula:
     if exponent is not None:
         return power(x, exponent)
     if scalar.op == "×" and not more:
-        return times(number(scalar.local[0]), x)
+        factor = number(scalar.local[0])
+        return uncancelled(times(factor, x), Apply("mul", (x, factor), ()))
     if scalar.op == "Σ" or (scalar.op == "+" and not more):
         constant = scalar.data - _exact_sum([parent.data for parent in scalar.parents])
         if math.isfinite(constant):
@@ -230,7 +232,15 @@ def scalar_formula(scalar: Scalar, arguments: Sequence[Formula]) -> Formula:
         weights = [number(float(weight)) for weight in scalar.local]
         return plus(*_shown(list(map(times, weights, arguments))))
     name = "neg" if scalar.op == "−" and not more else _SCALAR_OPS.get(scalar.op, "")
-    return _arithmetic(name, x, more) or Apply(scalar.op, tuple(arguments), ())
+    plain = Apply(name or ("dot" if scalar.op == "·" else scalar.op), tuple(arguments), ())
+    return uncancelled(_arithmetic(name, x, more) or plain, plain)
+
+
+def uncancelled(formula: Formula, plain: Apply) -> Formula:
+    """The formula; or `plain`, where an argument of that has fallen out: x/x is computed, and may
+    be no number, though it is 1 on paper."""
+    gone = symbols(plain) - symbols(formula)
+    return plain if any(symbol.shape is not None for symbol in gone) else formula
 
 
 def exponent_of(scalar: Scalar) -> float | None:
@@ -256,14 +266,14 @@ def is_of_pairs(product: Scalar) -> bool:
     half = len(values) // 2
     left, right = values[:half], values[half:]
     total = _exact_sum([a * b for a, b in zip(left, right)])
-    return list(product.local) == right + left and total == product.data
+    return len(left) == len(right) and list(product.local) == right + left and total == product.data
 
 
 def _is_weighted(product: Scalar) -> bool:
     """Whether a dot product is surely one of Scalars and numbers: the value tells."""
     values = [parent.data for parent in product.parents]
     total = _exact_sum([a * b for a, b in zip(values, product.local)])
-    return all(values) and total == product.data
+    return all(values) and math.isfinite(total) and total == product.data
 
 
 def left_out(shape: Shape) -> Apply:

@@ -16,7 +16,7 @@ from ...scalar import Scalar
 from ..recorded.paths import edges_into, propagate
 from ..recorded.record import Graph, Node, Output
 from ..recorded.symbols import Place, is_plain_number
-from .computed import Call, applied, scalar_formula, spread
+from .computed import Call, applied, scalar_formula, spread, uncancelled
 from .factors import factor_of
 from .formula import (
     ZERO,
@@ -33,6 +33,7 @@ from .formula import (
     number,
     plus,
     reshaped,
+    shape_of,
     sigma,
     symbols,
     times,
@@ -46,7 +47,7 @@ from .scalar_rules import scalar_slopes
 _SHAPE_ONLY = ("reshape", "expand_dims", "squeeze")
 
 
-_CANCELLING = {"add", "sub", "mul", "div"}
+_CANCELLING = {"add", "sub", "mul", "div", "pow"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,8 @@ class Formulas:
     def has_stacks(self) -> bool:
         """Whether @ or ᵀ is of arrays with more than two axes."""
         found = (part for formula in self.definitions.values() for part in within(formula))
-        return any(is_of_matrices(part) and len(part.shape) > 2 for part in found)
+        matrices = filter(is_of_matrices, found)
+        return any(len(shape_of(x)) > 2 for part in matrices for x in (part, *part.arguments))
 
     # --- What is computed -------------------------------------------------------------------------
 
@@ -160,11 +162,9 @@ class Formulas:
         else:  # an output that nobody uses, but the rule does
             shape = node.origin.trace.outputs[index].shape
         formula = applied(call, arguments, shapes, shape, self._counted)
-        cancelled = set().union(*map(symbols, arguments.values())) - symbols(formula)
-        if (
-            any(symbol.shape is not None for symbol in cancelled) and call.name in _CANCELLING
-        ):  # x/x is computed, though it is 1 on paper
-            formula = Apply(call.op.name, tuple(arguments.values()), shape, call)
+        if call.name in _CANCELLING:
+            plain = Apply(call.op.name, tuple(arguments.values()), shape, call)
+            formula = uncancelled(formula, plain)
         return short(formula)
 
     def _values_in_a_mean(self, node: Node) -> int | None:

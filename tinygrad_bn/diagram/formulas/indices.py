@@ -44,17 +44,17 @@ def indexed(formulas: Iterable[Formula], beside: Iterable[Shape] = ()) -> Index:
     ({-2: 'i', -1: 'j'}, {})
     """
     formulas, beside = list(formulas), list(beside)
+    whole = shape_of(Sum(tuple(formulas)))
     for moved in _moved_terms(formulas):
-        if len(moved.before) > len(moved.after):
+        if len(moved.before) > len(moved.after) >= len(whole):
             back = Reshaped(moved, moved.after, moved.before)
             kept = [reshaped(formula, back.before, back.after) for formula in formulas]
             return inside_reshaped(back, indexed(kept, beside))
-    whole = shape_of(Sum(tuple(formulas)))
     line = Sum((*formulas, *[Symbol("", shape) for shape in beside if _fits(shape, whole)]))
     patterns = {axis: _pattern([line], axis) for axis in range(-len(shape_of(line)), 0)}
     varied = {axis for axis, found in patterns.items() if True in found}
     entries = list(_entries(line))
-    is_told = any(map(_is_partial_sum, entries))
+    is_told = any(map(_is_partial_sum, entries)) or _moves_some(entries)
     if any(False in patterns[axis] for axis in varied):
         mixes = any(isinstance(part, Apply) and not is_elementwise(part) for part in entries)
         is_told |= not mixes or any(map(_pairs_entries, entries))
@@ -73,6 +73,13 @@ def _moved_terms(formulas: Iterable[Formula]) -> Iterator[Reshaped]:
             yield formula
         elif isinstance(formula, (Sum, Product)):
             yield from _moved_terms(parts(formula))
+
+
+def _moves_some(entries: Sequence[Formula]) -> bool:
+    """Whether some of several arrays stand in another shape: x·w would be that of whole arrays."""
+    arrays = [part for part in entries if isinstance(part, (Symbol, Gradient)) and part.shape]
+    moved = [part for part in entries if isinstance(part, Reshaped) and part.before != part.after]
+    return len(arrays) > 1 and bool(moved)
 
 
 def only_ones_differ(moved: Reshaped) -> bool:

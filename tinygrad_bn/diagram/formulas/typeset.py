@@ -112,7 +112,7 @@ def _call(formula: Apply, index: Index) -> Mark:
 def _written(formula: Apply, indices: Sequence[Index]) -> Mark:
     """A function, with the indices of its arguments, as it is written."""
     pairs = list(zip(formula.arguments, indices))
-    if formula.name in ("@", "·"):
+    if formula.name in ("@", "·") and len(pairs) == 2:
         left, right = (_matrix(formula, *pair) for pair in pairs)
         return "row", left, ("text", f" {formula.name} "), right
     if formula.name == "ᵀ":
@@ -205,7 +205,9 @@ def _ratio(size: Fraction | float, in_fraction: bool) -> tuple[str, str]:
 
 def _power(base: Formula, exponent: Any, index: Index) -> Mark:
     if exponent == 1:
-        return _factor(base, index)
+        inside, core = _factor(base, index), _unmoved(base)
+        is_matrix_product = isinstance(core, Apply) and core.name == "@"
+        return ("paren", inside) if is_matrix_product and inside[0] == "row" else inside
     if exponent == Fraction(1, 2):
         return "root", marks(base, index)
     size = number(float(abs(exponent)))

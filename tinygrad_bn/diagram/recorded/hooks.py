@@ -1,6 +1,5 @@
 """Where hooks have changed a gradient on its way."""
 
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +17,21 @@ def changed_by_hooks(nodes: Iterable["Node"], edges: Iterable["Edge"]) -> set[tu
     """The places of which the gradient is not what the edges from them hand on, because of a hook
     there or, for what goes into or comes out of a module, a hook of it."""
     nodes = list(nodes)
-    arrived: dict[tuple[int, int], Any] = defaultdict(float)
+    arrived: dict[tuple[int, int], Any] = {}
     changed = set()
-    for edge in edges:
+    for edge in sorted(edges, key=lambda edge: (-edge.end, edge.argument)):  # as backward adds
         if edge.contribution is not None:
-            arrived[edge.start, edge.output] = arrived[edge.start, edge.output] + edge.contribution
+            start, share = (edge.start, edge.output), edge.contribution
+            arrived[start] = arrived[start] + share if start in arrived else share
             came = _gradient(nodes[edge.end], edge.argument)
             is_of_module = getattr(nodes[edge.end].origin, "op", None) is passing
-            if is_of_module and came is not None and not _same(came, edge.contribution):
+            if is_of_module and came is not None and not _same(came, share):
                 changed.add((edge.end, edge.argument))
     for node in nodes:
         for index in getattr(node.origin, "hooks", None) or ():
-            given, came = arrived.get((node.id, index)), _gradient(node, index)
-            if given is not None and came is not None and not _same(given, came):
-                changed.add((node.id, index))
+            came = _gradient(node, index)
+            if came is not None and not _same(arrived.get((node.id, index), 1.0), came):
+                changed.add((node.id, index))  # at the loss itself 1 has arrived
     return changed
 
 
@@ -40,8 +40,4 @@ def _gradient(node: "Node", index: int) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two sums of the same terms are equal, but for the order of the terms."""
-    precision = 8 * np.finfo(np.asarray(b).dtype).eps
-    return np.allclose(
-        a, b, rtol=precision, atol=precision * np.abs(b).max(initial=0), equal_nan=True
-    )
+    return np.array_equal(a, np.reshape(b, np.shape(a)), equal_nan=True)
