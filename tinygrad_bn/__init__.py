@@ -1,5 +1,8 @@
 """An autograd engine small enough to teach from, whose speciality is normalization."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from numpy import float16, float32, float64, int64
 
 from . import check, functional, interop, nn, optim
@@ -7,7 +10,6 @@ from .anomaly import detect_anomaly
 from .backend import device, get_default_device, manual_seed, set_default_device
 from .checkpointing import checkpoint
 from .creation import *
-from .diagram import draw, explain
 from .engine import grad, toposort
 from .graph import Op, Tensor, op
 from .ops import *
@@ -15,3 +17,15 @@ from .recording import enable_grad, no_grad, tracing
 from .scalar import Scalar
 from .tensor import named
 from .transforms import hessian, jacobian, jvp, vjp
+
+if TYPE_CHECKING:
+    from . import diagram
+    from .diagram import draw, explain
+
+
+def __getattr__(name: str) -> Any:
+    """The diagrams, when they are first asked for: a training program does not wait for them."""
+    if name not in ("diagram", "draw", "explain"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    diagram = import_module(".diagram", __name__)
+    return diagram if name == "diagram" else getattr(diagram, name)

@@ -244,12 +244,10 @@ def _hooked(reading: Reading, places: Iterable[Place], last: dict[Place, Share])
     """What hooks have made of the sums that arrived, which the last share of a place tells, where
     they are no longer the same."""
     for place in places:
-        hooks = getattr(reading.graph.nodes[place[0]].origin, "hooks", None) or {}
-        if place in last and hooks.get(place[1]):
-            given, made = last[place].total, reading.output(place).gradient
-            if not np.array_equal(given, made, equal_nan=True):
-                name = _plain(reading.slope(place))
-                yield f"hooks were given {name} = {told(given)} and made {told(made)} of it"
+        if place in last and place in reading.graph.hooked:
+            name, given = _plain(reading.slope(place)), told(last[place].total)
+            made = told(reading.output(place).gradient)
+            yield f"hooks were given {name} = {given} and made {made} of it"
 
 
 # --- Numbers --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Where hooks have changed a gradient on its way."""
+"""Hooks, and where they have changed a gradient on its way."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 HOOKED = "hooks changed gradients: what the paths add up to is what was handed to them"
 
 
+def is_hooked(node: "Node") -> bool:
+    """Whether a hook, of a Tensor or of a module, may change a gradient at a node."""
+    hooks = getattr(node.origin, "hooks", None) or {}
+    return any(hooks.values()) or (_is_of_module(node) and node.origin.kwargs["back"] is not list)
+
+
+def _is_of_module(node: "Node") -> bool:
+    """Whether it stands where a module with backward hooks begins or ends."""
+    return getattr(node.origin, "op", None) is passing
+
+
 def changed_by_hooks(nodes: Iterable["Node"], edges: Iterable["Edge"]) -> set[tuple[int, int]]:
     """The places of which the gradient is not what the edges from them hand on, because of a hook
     there or, for what goes into or comes out of a module, a hook of it."""
@@ -24,8 +35,7 @@ def changed_by_hooks(nodes: Iterable["Node"], edges: Iterable["Edge"]) -> set[tu
             start, share = (edge.start, edge.output), edge.contribution
             arrived[start] = arrived[start] + share if start in arrived else share
             came = _gradient(nodes[edge.end], edge.argument)
-            is_of_module = getattr(nodes[edge.end].origin, "op", None) is passing
-            if is_of_module and came is not None and not _same(came, share):
+            if _is_of_module(nodes[edge.end]) and came is not None and not _same(came, share):
                 changed.add((edge.end, edge.argument))
     for node in nodes:
         for index in getattr(node.origin, "hooks", None) or ():

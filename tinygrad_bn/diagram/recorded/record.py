@@ -78,7 +78,8 @@ class Edge:
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes, each after those that it is computed from; edges; what a reader must be told; the
-    number of the node and of its output for each thing that was drawn; the device it is on.
+    number of the node and of its output for each thing that was drawn; the device it is on; the
+    places where hooks changed the gradient.
 
     `backward`: if the backward pass was recorded, what was drawn, the gradients from the end to the
     leaves, and the gradient at the end.
@@ -89,6 +90,7 @@ class Graph:
     notes: tuple[str, ...]
     drawn: tuple[tuple[int, int], ...]
     device: str = "cpu"
+    hooked: frozenset[tuple[int, int]] = frozenset()
     backward: tuple[Tensor, ...] = ()
 
 
@@ -214,11 +216,11 @@ def tensor_graph(outputs: Sequence[Tensor], create_graph: bool = False) -> Graph
     for tensor in outputs:
         if _key(tensor) not in ids:
             add(_key(tensor), "constant")
-    if changed_by_hooks(nodes, edges):
+    if hooked := changed_by_hooks(nodes, edges):
         notes.append(HOOKED)
     drawn = tuple((ids[_key(tensor)], tensor.index) for tensor in outputs)
-    device = outputs[0].device
-    return Graph(tuple(nodes), tuple(edges), tuple(notes), drawn, device, backward)
+    facts = outputs[0].device, frozenset(hooked), backward
+    return Graph(tuple(nodes), tuple(edges), tuple(notes), drawn, *facts)
 
 
 def is_freed(node: engine_graph.Node) -> bool:

@@ -8,7 +8,6 @@ import numpy as np
 
 from ..drawing.arguments import one_of
 from ..drawing.text import clean
-from .hooks import changed_by_hooks
 from .record import Graph, Node, Output
 
 Place = tuple[int, int]  # the number of a node, and of one of its outputs
@@ -47,7 +46,6 @@ def symbols_of(graph: Graph, notation: str) -> tuple[dict[Place, str], set[Place
     for edge in graph.edges:
         arguments[edge.end].append((edge.start, edge.output))
     used = {edge.start for edge in graph.edges}
-    changed = changed_by_hooks(graph.nodes, graph.edges)
     unique = _Unique()
     names: dict[Place, str | None] = dict.fromkeys(outputs)  # in the order of computation
     lecture = set()
@@ -65,7 +63,7 @@ def symbols_of(graph: Graph, notation: str) -> tuple[dict[Place, str], set[Place
         name = given(node, output)
         symbol = None if name is None else _renamed(name, renamed)
         is_end = node.kind == "leaf" or node.id not in used
-        if symbol is not None or is_end or place in changed:
+        if symbol is not None or is_end or place in graph.hooked:
             lecture.add(place)
         if name is not None:
             is_number = node.kind == "constant" and output.dtype is None

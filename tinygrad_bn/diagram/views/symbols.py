@@ -27,7 +27,9 @@ def symbols(reading: Reading) -> Sketch:
     graph, formulas = reading.graph, reading.of_symbols
     shown = [place for place in sorted(reading.lecture) if _is_shown(reading, place)]
     wires: list[Wire] = []
-    meanings: dict[Symbol, tuple] = {}  # of what is on an arrow and is no box, and where that ends
+    meanings: dict[
+        Symbol, tuple[Formula, Place]
+    ] = {}  # of what is on an arrow and is no box, and where that ends
     shares: dict[Place, list] = {place: [] for place in shown}
     for end in shown:
         node = graph.nodes[end[0]]
@@ -109,9 +111,7 @@ def _matrix(gradient: Formula, arrived: Gradient) -> Text:
 
 def _box(reading: Reading, place: Place, shares: list) -> Box:
     node, output = reading.graph.nodes[place[0]], reading.output(place)
-    rows = []
-    if output.value is not None:
-        rows.append(Row("forward", plain("▸"), (output.value,)))
+    rows = [row for row in reading.rows(place) if row.role == "forward"]
     if len(shares) > 1:
         rows += [_added(reading, k, *share) for k, share in enumerate(shares)]
     if output.gradient is not None:
@@ -143,7 +143,7 @@ def _constants(reading: Reading) -> list[str]:
     return [f"{name} = {summary(value)}" for name, value in values if value is not None]
 
 
-def _meanings(reading: Reading, meanings: Mapping[Symbol, Formula]) -> list[Text]:
+def _meanings(reading: Reading, meanings: Mapping[Symbol, tuple]) -> list[Text]:
     """What the gradient rule of a fused op calls what it computes: r = 1/√(σ²+ε)."""
     lines = []
     for symbol, (formula, end) in meanings.items():

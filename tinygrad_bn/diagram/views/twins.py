@@ -14,9 +14,9 @@ from ...graph import Tensor, at_place
 from ...norm import IMPLEMENTATIONS
 from ...recording import guarded_by, journal, scope, tracing
 from ...tensor import named
-from ...transforms import passing
 from ..drawing.text import number
 from ..reading import Reading
+from ..recorded.hooks import is_hooked
 from ..recorded.record import OVERWRITTEN, Node, record
 from ..recorded.symbols import Place
 
@@ -71,7 +71,7 @@ def twins(reading: Reading, caller: str = "fused") -> Twins:
         raise ValueError(
             f"{caller}: got a norm inside a checkpoint, wants one that keeps its arrays"
         )
-    if any(map(_is_hooked, graph.nodes)):
+    if any(map(is_hooked, graph.nodes)):
         raise ValueError(
             f"{caller}: got a graph with hooks, which would run for both norms, wants one without"
         )
@@ -109,13 +109,6 @@ def twins(reading: Reading, caller: str = "fused") -> Twins:
             )
         )
     return Twins(reading, composed, tuple(norms))
-
-
-def _is_hooked(node: Node) -> bool:
-    """Whether a hook, of a Tensor or of a module, may change a gradient at a node."""
-    hooks = getattr(node.origin, "hooks", None) or {}
-    is_of_module = getattr(node.origin, "op", None) is passing
-    return any(hooks.values()) or (is_of_module and node.origin.kwargs["back"] is not list)
 
 
 def leading_to(reading: Reading, ends: Collection[int]) -> set[int]:
