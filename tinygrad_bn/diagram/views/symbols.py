@@ -27,9 +27,8 @@ def symbols(reading: Reading) -> Sketch:
     graph, formulas = reading.graph, reading.of_symbols
     shown = [place for place in sorted(reading.lecture) if _is_shown(reading, place)]
     wires: list[Wire] = []
-    meanings: dict[
-        Symbol, tuple[Formula, Place]
-    ] = {}  # of what is on an arrow and is no box, and where that ends
+    # Of what is on an arrow and is no box: the formula, and where the arrow ends.
+    meanings: dict[Symbol, tuple[Formula, Place]] = {}
     shares: dict[Place, list] = {place: [] for place in shown}
     for end in shown:
         node = graph.nodes[end[0]]
