@@ -137,6 +137,7 @@ def test_sigmoid_and_tanh_do_not_overflow():
         (lambda: Scalar("1"), TypeError, r"Scalar: got str '1', wants a number"),
         (lambda: Scalar(None), TypeError, r"Scalar: got NoneType"),
         (lambda: Scalar(1j), TypeError, r"Scalar: got complex"),
+        (lambda: Scalar(np.complex64(1j)), TypeError, r"Scalar: got complex64"),
         (lambda: Scalar(Scalar(1.0)), TypeError, r"Scalar: got Scalar"),
         (lambda: Scalar(0.0).log(), ValueError, r"log: got 0\.0, wants a positive number"),
         (lambda: Scalar(math.nan).log(), ValueError, r"log: got nan"),
@@ -254,18 +255,29 @@ def test_a_chain_of_diamonds_takes_each_node_once(depth):
     assert x.grad == 2.0**depth
 
 
-def test_a_chain_of_100000_ops_runs_and_frees():
+def test_a_chain_of_a_million_ops_runs_and_frees():
     x = Scalar(1.0)
     y = x
-    for _ in range(100_000):
+    for _ in range(1_000_000):
         y = y + 1.0
     y.backward()
-    assert (y.data, x.grad) == (100_001.0, 1.0)
+    assert (y.data, x.grad) == (1_000_001.0, 1.0)
     del y
-    z = x
+
+
+@pytest.mark.parametrize("op", [Scalar.relu, lambda y: y * y, lambda y: Scalar.sum([y, 1.0])])
+def test_a_long_chain_that_was_never_run_backward_frees(op):
+    y = Scalar(1.0)
     for _ in range(100_000):
-        z = z * 1.0
-    del z  # a graph that was never run backward
+        y = op(y)
+    del y
+
+
+def test_an_op_of_ones_own():
+    def sin(x):
+        return Scalar(math.sin(x.data), (x,), (math.cos(x.data),), "sin")
+
+    assert slopes(lambda x: sin(x) * sin(x), 0.5) == [pytest.approx(math.sin(1.0), rel=1e-15)]
 
 
 # --- micrograd ------------------------------------------------------------------------------------

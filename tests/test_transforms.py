@@ -11,8 +11,7 @@ from test_engine_orders import SMOOTH, programs, run
 import tinygrad_bn as tg
 from tinygrad_bn import nn
 from tinygrad_bn.check import graph_nodes
-from tinygrad_bn.engine import parents
-from tinygrad_bn.graph import Leaf
+from tinygrad_bn.graph import Leaf, parents
 
 
 def constant(*values):

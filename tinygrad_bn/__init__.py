@@ -10,9 +10,11 @@ from .anomaly import detect_anomaly
 from .backend import device, get_default_device, manual_seed, set_default_device
 from .checkpointing import checkpoint
 from .creation import *
-from .engine import grad, toposort
-from .graph import Op, Tensor, op
+from .engine import grad
+from .graph import Tensor, toposort
+from .kernels.compiled import get_num_threads, set_num_threads
 from .ops import *
+from .primitive import Op, op
 from .recording import enable_grad, no_grad, tracing
 from .scalar import Scalar
 from .tensor import named

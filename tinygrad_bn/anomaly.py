@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from . import recording
-from .backend import is_array, to_device
-from .graph import Node, Tensor, describe
+from .backend import describe, is_array, to_device
+from .graph import Node, Tensor
 
 __all__ = ["detect_anomaly"]
 

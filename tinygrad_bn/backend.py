@@ -5,19 +5,19 @@ NumPy or CuPy. This is the only file that imports CuPy, and it does so when a de
 """
 
 import contextlib
-import contextvars
 import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 default_dtype = np.float32  # of new Tensors made from Python floats; arrays keep their own
-_default_device: contextvars.ContextVar[str | None] = contextvars.ContextVar("device", default=None)
+_default_device: ContextVar[str | None] = ContextVar("device", default=None)
 _process_device: str | None = None  # what set_default_device chose, for every thread
 _generator = np.random.default_rng()
 
@@ -32,8 +32,10 @@ def _cupy() -> ModuleType | None:
 
 def is_array(value: Any) -> bool:
     """Whether `value` is an array of NumPy or CuPy (a NumPy scalar is not)."""
+    if isinstance(value, np.ndarray):
+        return True
     cupy = _cupy()
-    return isinstance(value, np.ndarray) or (cupy is not None and isinstance(value, cupy.ndarray))
+    return cupy is not None and isinstance(value, cupy.ndarray)
 
 
 def array_module(arrays: Sequence[Any]) -> ModuleType:
@@ -50,17 +52,15 @@ def array_module(arrays: Sequence[Any]) -> ModuleType:
         if isinstance(array, (np.ndarray, cupy.ndarray)):
             device = device_of(array)
             if found is not None and device != found:
-                raise ValueError(
-                    f"the arguments are on different devices, {found} and {device}; "
-                    f"move one of them with .to({found!r})"
-                )
+                where = f"on different devices, {found} and {device}"
+                raise ValueError(f"the arguments are {where}; move one of them with .to({found!r})")
             found = device
     return np if found in (None, "cpu") else cupy
 
 
 def device_of(array: Any) -> str:
     """Where an array lives: "cpu", "cuda:0", "cuda:1", …"""
-    if isinstance(array, (np.ndarray, np.generic)):
+    if type(array) is np.ndarray or isinstance(array, (np.ndarray, np.generic)):
         return "cpu"
     return f"cuda:{array.device.id}"
 
@@ -103,8 +103,7 @@ def array_of(value: Any) -> Any:
 def to_device(array: Any, device: str) -> Any:
     """`array` on `device`; the array itself if it is there already."""
     device = canonical_device(device)
-    source = device_of(array)
-    if source == device:
+    if device_of(array) == device:
         return array
     if device == "cpu":
         return array.get()
@@ -112,8 +111,28 @@ def to_device(array: Any, device: str) -> Any:
         return _cupy().asarray(array)
 
 
+def owned(array: Any) -> Any:
+    """The array itself if nobody sees it or its memory but one variable of the caller; else a copy.
+    (Python counts the references to an object; where it does not, all are copied.)"""
+    alone = type(array) is np.ndarray and array.base is None and _references(array) == _ALONE
+    return array if alone else copied(array)
+
+
+_references = getattr(sys, "getrefcount", lambda _: 0)
+
+
+def _references_of_one_variable() -> int:
+    array = np.empty(0)
+    return (lambda array: _references(array))(array) or -1
+
+
+_ALONE = _references_of_one_variable()
+
+
 def copied(array: Any) -> Any:
     """A copy in memory of its own, on the same device."""
+    if type(array) is np.ndarray:
+        return array.copy()
     with on_device_of(array):
         return array_module((array,)).array(array)
 
@@ -148,14 +167,11 @@ def require_cupy(device: str) -> ModuleType:
 
         count = cupy.cuda.runtime.getDeviceCount()
     except ImportError as error:
-        raise RuntimeError(
-            f"device {device!r} needs CuPy, which is not installed: "
-            'pip install "tinygrad_bn[cuda12]" (or "tinygrad_bn[cuda13]")'
-        ) from error
+        pip = 'pip install "tinygrad_bn[cuda12]" (or "tinygrad_bn[cuda13]")'
+        raise RuntimeError(f"device {device!r} needs CuPy, which is missing: {pip}") from error
     except Exception as error:  # CuPy raises a class of its own, which exists only with CuPy
-        raise RuntimeError(
-            f"device {device!r} needs an NVIDIA GPU with a working driver: CuPy reports {error}"
-        ) from error
+        needs = "needs an NVIDIA GPU with a working driver"
+        raise RuntimeError(f"device {device!r} {needs}: CuPy reports {error}") from error
     if int(device.removeprefix("cuda:")) >= count:
         raise RuntimeError(f"device {device!r} does not exist: CuPy finds {count} GPU(s)")
     return cupy
@@ -174,14 +190,25 @@ def set_default_device(device: str) -> None:
     _process_device = _usable(device)
 
 
-@contextlib.contextmanager
-def device(name: str) -> Iterator[None]:
+class Setting(contextlib.ContextDecorator):
+    """A context variable set inside a `with` block, or a decorated function; usable again."""
+
+    def __init__(self, variable: ContextVar, value: Any) -> None:
+        self._variable, self._value, self._tokens = variable, value, []
+
+    def __enter__(self) -> None:
+        self._tokens.append(self._variable.set(self._value))
+
+    def __exit__(self, *exception: object) -> None:
+        self._variable.reset(self._tokens.pop())
+
+    def _recreate_cm(self) -> "Setting":  # for each call of what is decorated, whatever the thread
+        return Setting(self._variable, self._value)
+
+
+def device(name: str) -> Setting:
     """Make new Tensors on this device inside the `with` block (in this thread)."""
-    token = _default_device.set(_usable(name))
-    try:
-        yield
-    finally:
-        _default_device.reset(token)
+    return Setting(_default_device, _usable(name))
 
 
 def _usable(device: str) -> str:
@@ -193,8 +220,8 @@ def _usable(device: str) -> str:
 
 def storage_of(array: Any) -> Any:
     """The array that owns the memory which `array` looks at; views of one memory share it."""
-    while is_array(getattr(array, "base", None)):
-        array = array.base
+    while (base := getattr(array, "base", None)) is not None and is_array(base):
+        array = base
     return array
 
 

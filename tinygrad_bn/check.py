@@ -11,8 +11,8 @@ import numpy as np
 
 from .backend import storage_of, to_device
 from .creation import zeros_like
-from .engine import grad, listed, parents, toposort
-from .graph import Leaf, Tensor
+from .engine import grad, listed
+from .graph import Leaf, Tensor, parents, toposort
 from .ops import sum as sum_
 from .recording import no_grad, still_statistics
 from .transforms import jacobian

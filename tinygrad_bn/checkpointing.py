@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import backend, recording
-from .backend import is_array, to_device
-from .graph import Leaf, Node, Tensor, at_place, describe
+from .backend import describe, is_array, to_device
+from .graph import Leaf, Node, Tensor, at_place
 
 __all__ = ["checkpoint"]
 

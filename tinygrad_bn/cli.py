@@ -14,7 +14,8 @@ from . import ops
 from .backend import get_default_device
 from .diagram import NOTATIONS, THEMES, VIEWS, draw
 from .diagram.batch_norm import worked_example
-from .graph import Op, Tensor
+from .graph import Tensor
+from .primitive import Op
 from .recording import tracing
 from .scalar import Scalar
 from .tour import compare_batch_norms, tour

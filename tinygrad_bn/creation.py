@@ -8,10 +8,8 @@ from . import backend
 from .graph import Tensor
 from .tensor import integers
 
-__all__ = [
-    "arange", "from_dlpack", "full", "ones", "ones_like", "rand", "randn", "tensor", "zeros",
-    "zeros_like"
-]  # fmt: skip
+__all__ = ["arange", "from_dlpack", "full", "ones", "ones_like", "rand", "randn", "tensor", "zeros",
+           "zeros_like"]  # fmt: skip
 
 
 def tensor(
@@ -26,7 +24,7 @@ def tensor(
         if data.requires_grad:
             raise RuntimeError("data: got a Tensor that requires a gradient; copy its detach()")
         data = data.data
-    if device is None and (not backend.is_array(data) or isinstance(data, np.ndarray)):
+    if device is None and isinstance(data, np.ndarray):
         device = backend.get_default_device()
     return Tensor(backend.copied(backend.as_array(data, dtype, device)), requires_grad)
 
@@ -34,8 +32,7 @@ def tensor(
 def full(shape, value, dtype=None, device=None, requires_grad=False) -> Tensor:
     """A shape filled with `value` (float32 unless `dtype` says otherwise)."""
     host = np.full(shape, value, backend.default_dtype if dtype is None else dtype)
-    device = device or backend.get_default_device()
-    return Tensor(backend.as_array(host, device=device), requires_grad)
+    return Tensor(backend.to_device(host, device or backend.get_default_device()), requires_grad)
 
 
 def zeros(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:

@@ -4,43 +4,16 @@ One loop, `run_backward`, is behind `Tensor.backward` and `grad`. Its rules comp
 `create_graph=True` they are fed Tensors, and the backward pass is itself a recorded graph.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from . import recording
-from .backend import array_module, as_array, copied, device_of, on_device_of
-from .graph import Leaf, Like, Node, Tensor, at_place, describe, op
-
-
-def toposort(roots: Iterable, parents: Callable[[Any], Iterable]) -> list:
-    """All that `roots` depend on, each before its parents. Knows nothing of Tensors; no recursion.
-
-    >>> toposort(["c"], {"a": [], "b": ["a", "a"], "c": ["b", "a"]}.get)
-    ['c', 'b', 'a']
-    """
-    order, seen = [], set()
-    for root in roots:
-        stack = [] if id(root) in seen else [(root, iter(parents(root)))]
-        seen.add(id(root))
-        while stack:
-            node, rest = stack[-1]
-            for parent in rest:
-                if id(parent) not in seen:
-                    seen.add(id(parent))
-                    stack.append((parent, iter(parents(parent))))
-                    break
-            else:
-                order.append(node)
-                stack.pop()
-    order.reverse()
-    return order
-
-
-def parents(node: Node | Leaf) -> list:
-    """The parents of a node in the graph."""
-    return [parent for parent in node.parents if parent is not None]
+from .backend import array_module, as_array, describe, device_of, on_device_of, owned
+from .graph import Leaf, Like, Node, Tensor, at_place, youngest_first
+from .primitive import op
+from .reduction import accumulator
 
 
 def run_backward(
@@ -52,66 +25,69 @@ def run_backward(
 ) -> dict:
     """One backward pass, from pairs of an output and the gradient at it.
 
-    Returns the finished sums {id(node): (node, gradient)}: at the nodes of `targets`, and then no
+    Returns the finished sums {node: gradient}: at the nodes of `targets`, and then no
     work is done that leads to none of them; or, without targets, wherever a `.grad` is kept. The
     gradient at a node of many outputs is a list, None where nothing arrived. With `create_graph`
     the rules are fed Tensors, and the gradients are Tensors.
     """
-    order = toposort([output.node for output, _ in seeds], parents)
-    ends = None if targets is None else {id(target.node) for target in targets}
+    order = youngest_first([output.node for output, _ in seeds])
+    ends = None if targets is None else {target.node for target in targets}
     useful = None if ends is None else _leading_to(ends, order)
-    sums: dict = {}  # id of a node -> the sum so far of what arrives there
+    sums: dict = {}  # node -> the sum so far of what arrives there
     finished: dict = {}
     guard = recording.guard.get()
 
     def give(node, index, g):
-        key = id(node)
         if node.many:
-            slots = sums.setdefault(key, [None] * node.many)
+            slots = sums.setdefault(node, [None] * node.many)
             slots[index] = g if slots[index] is None else slots[index] + g
         else:
-            sums[key] = sums[key] + g if key in sums else g
+            sums[node] = sums[node] + g if node in sums else g
 
     for output, seed in seeds:
         give(output.node, output.index, seed)
     with recording.set_recording(create_graph), recording.notes(), on_device_of(seeds[0][0].data):
         for node in order:
-            g = sums.pop(id(node), None)
-            if g is None or (useful is not None and id(node) not in useful):
+            g = sums.pop(node, None)
+            if g is None or (useful is not None and node not in useful):
                 continue
             if node.hooks:
                 g = _run_hooks(node, g)
             # A Leaf has `grads`, and so has a Node for which retain_grad was called.
-            wanted = id(node) in ends if ends is not None else node.grads is not None
-            if wanted:
-                finished[id(node)] = node, g
-            if useful is None:
-                needs = [parent is not None for parent in node.parents]
-            else:
-                needs = [id(parent) in useful for parent in node.parents]
+            if node.grads is not None if ends is None else node in ends:
+                finished[node] = g
+            needs = node.needs
+            if useful is not None:
+                needs = [need and p in useful for need, p in zip(needs, node.parents)]
             if True not in needs:
                 continue
-            likes, indices = node.likes, node.indices
+            likes, parents = node.likes, node.parents
             gradients = (guard or node.op).gradients(node, g, needs, create_graph)
-            for k, (parent, gi) in enumerate(zip(node.parents, gradients)):
-                if gi is not None and needs[k]:
+            for k, gi in enumerate(gradients):
+                if gi is None or not needs[k]:
+                    continue
+                if gi is not g or likes is not None:
                     if isinstance(gi, Tensor) and not create_graph:
                         gi = gi.data  # a rule may have made its own
                     like = g if likes is None else likes[k]
                     if getattr(gi, "shape", None) != like.shape or gi.dtype != like.dtype:
                         gi = fit(gi, like, node, k)
-                    give(parent, indices[k], gi)
+                parent = parents[k]
+                if parent in sums or parent.many:
+                    give(parent, node.indices[k], gi)
+                else:
+                    sums[parent] = gi  # what `give` would do, most of the time
             if not retain_graph:
                 node.arrays = node.outputs = node.refill = None
     return finished
 
 
 def _leading_to(ends: set, order: list) -> set:
-    """The ids of the nodes in `order` from which backward reaches one of `ends`, which included."""
+    """The nodes in `order` from which backward reaches one of `ends`, which included."""
     useful = set(ends)
     for node in reversed(order):
-        if any(id(parent) in useful for parent in node.parents):
-            useful.add(id(node))
+        if not useful.isdisjoint(node.parents):
+            useful.add(node)
     return useful
 
 
@@ -186,17 +162,11 @@ def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False
     `retain_graph`; it records nothing (`grad(…, create_graph=True)` does).
     """
     seeds = [(output, _seed(output, gradient, "gradient", create_graph=False))]
-    for node, g in run_backward(seeds, retain_graph=retain_graph).values():
+    for node, g in run_backward(seeds, retain_graph=retain_graph).items():
         for index in node.grads if node.many else (0,):
-            _accumulate(node, index, g[index] if node.many else g)
-
-
-def _accumulate(node: Node | Leaf, index: int, g: Any) -> None:
-    """Add to the `.grad` kept at a place, in memory of its own: a rule may return a view."""
-    if g is None:
-        return
-    old = node.grads.get(index)
-    node.grads[index] = at_place(copied(g) if old is None else old.data + g)
+            gradient = g[index] if node.many else g
+            if gradient is not None:
+                node.add_grad(index, gradient)
 
 
 def grad(
@@ -242,9 +212,9 @@ def grad(
     ]
     retain = create_graph if retain_graph is None else retain_graph
     finished = run_backward(seeds, inputs, retain_graph=retain, create_graph=create_graph)
-    answers = []
+    answers, last = [], {x.node: k for k, x in enumerate(inputs)}
     for k, x in enumerate(inputs):
-        _, g = finished.get(id(x.node), (None, None))
+        g = finished.pop(x.node, None) if last[x.node] == k else finished.get(x.node)
         if g is not None and x.node.many:
             g = g[x.index]
         if g is None and not allow_unused:
@@ -252,7 +222,7 @@ def grad(
                 f"inputs[{k}]: no output depends on it; allow_unused=True gives None for it"
             )
         if g is not None and not isinstance(g, Tensor):
-            g = at_place(copied(g))  # a rule may return a view, or an array twice
+            g = at_place(owned(g))  # a rule may return a view, or an array twice
         answers.append(g)
     return tuple(answers)
 
@@ -286,13 +256,10 @@ def broadcast_to(xp, x, *, shape):
 def sum_to(xp, x, *, shape):
     """The sum of x over the axes along which `shape` was broadcast to it: the way back."""
     lead = len(x.shape) - len(shape)
+    if lead == 1 and x.ndim == 2 and x.shape[1:] == shape and x.dtype == accumulator(x.dtype):
+        return xp.dot(xp.ones(len(x), x.dtype), x)  # of a matrix to a row: quicker than its sum
     stretched = tuple(
         i for i, n in enumerate(x.shape) if i < lead or (shape[i - lead] == 1 and n != 1)
     )
     total = xp.sum(x, axis=stretched, dtype=accumulator(x.dtype))
     return total.astype(x.dtype, copy=False).reshape(shape)
-
-
-def accumulator(dtype: Any) -> Any:
-    """The dtype in which values of `dtype` are summed: float16 would overflow and round."""
-    return np.float32 if dtype == np.float16 else dtype

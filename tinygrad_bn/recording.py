@@ -3,8 +3,8 @@
 All switches are context variables, so they hold for one thread and not for its neighbours.
 """
 
-import contextlib
 import itertools
+import math
 import os
 import sys
 import weakref
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
 
-from .backend import describe, extent, on_device_of, storage_of
+from .backend import Setting, describe, extent, on_device_of, storage_of
 
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 statistics_move: ContextVar[bool] = ContextVar("statistics_move", default=True)
@@ -22,23 +22,7 @@ told: ContextVar[dict | None] = ContextVar("told", default=None)  # in a backwar
 guard: ContextVar[Any] = ContextVar("guard", default=None)  # runs gradient rules in an op's stead
 
 
-class _Set(contextlib.ContextDecorator):
-    """A context variable set inside a `with` block, or a decorated function; usable again."""
-
-    def __init__(self, variable: ContextVar, value: Any) -> None:
-        self._variable, self._value, self._tokens = variable, value, []
-
-    def __enter__(self) -> None:
-        self._tokens.append(self._variable.set(self._value))
-
-    def __exit__(self, *exception: object) -> None:
-        self._variable.reset(self._tokens.pop())
-
-    def _recreate_cm(self) -> "_Set":  # for each call of a decorated function, whatever the thread
-        return _Set(self._variable, self._value)
-
-
-def no_grad() -> _Set:
+def no_grad() -> Setting:
     """Ops inside compute and record nothing. A context manager and a decorator.
 
     >>> import tinygrad_bn as tg
@@ -47,56 +31,54 @@ def no_grad() -> _Set:
     ...     print((x * 2).requires_grad)
     False
     """
-    return _Set(recording, False)
+    return Setting(recording, False)
 
 
-def enable_grad() -> _Set:
+def enable_grad() -> Setting:
     """Record again, inside a `no_grad` block."""
-    return _Set(recording, True)
+    return Setting(recording, True)
 
 
-def set_recording(on: bool) -> _Set:
+def set_recording(on: bool) -> Setting:
     """`enable_grad()` or `no_grad()`, by a value."""
-    return _Set(recording, on)
+    return Setting(recording, on)
 
 
-def still_statistics() -> _Set:
+def still_statistics() -> Setting:
     """Inside, batch norm does not move running statistics: a step is checked, not made."""
-    return _Set(statistics_move, False)
+    return Setting(statistics_move, False)
 
 
-def tracing() -> _Set:
+def tracing() -> Setting:
     """Nodes recorded inside also keep their values, names, module and source line, for pictures.
 
     It costs memory (no intermediate value is freed) and time (a look at the stack for every op).
     """
-    return _Set(scopes, scopes.get() or ())
+    return Setting(scopes, scopes.get() or ())
 
 
-def journal(note: Callable) -> _Set:
+def journal(note: Callable) -> Setting:
     """Inside, `note(node, arguments, outputs)` is called for every op that is recorded (arrays)."""
-    return _Set(journals, (*journals.get(), note))
+    return Setting(journals, (*journals.get(), note))
 
 
-def guarded_by(runner: Any) -> _Set:
+def guarded_by(runner: Any) -> Setting:
     """Inside, a backward pass calls `runner.gradients` instead of each op's (None: the op's)."""
-    return _Set(guard, runner)
+    return Setting(guard, runner)
 
 
-def notes() -> _Set:
+def notes() -> Setting:
     """A new dict `told`, for what the hooks that run in one backward pass tell each other."""
-    return _Set(told, {})
+    return Setting(told, {})
 
 
-def scope(name: str) -> _Set:
+def scope(name: str) -> Setting:
     """Inside `tracing`, nodes recorded in this block belong to `name` (a module, say)."""
-    return _Set(scopes, (*scopes.get(), name))
+    return Setting(scopes, (*scopes.get(), name))
 
 
 class Trace:
     """What a node recorded under `tracing` knows besides: its values, their names, its origin."""
-
-    __slots__ = ("inputs", "input_names", "outputs", "names", "scope", "source")
 
     def __init__(self, inputs: tuple, input_names: tuple, outputs: tuple, scope: tuple) -> None:
         self.inputs = inputs  # the arrays that went in
@@ -123,10 +105,20 @@ def _user_line() -> str:
 # One clock serves all arrays, so that a graph to which nothing was written is checked by comparing
 # two integers.
 
-_ticks = itertools.count(1)
-# id of a storage -> (it, {(first, last) address written: when})
-_writes: dict[int, tuple[weakref.ref, dict[tuple[int, int], int]]] = {}
+ticks = itertools.count(1)
 now = 0
+
+
+class _Writes:
+    """When a storage was written into last, and when which parts of it were."""
+
+    def __init__(self, storage: Any) -> None:
+        key = id(storage)
+        self.last, self.parts = 0, {}  # (first, last) address written -> when
+        self.storage = weakref.ref(storage, lambda _: _writes.pop(key, None))
+
+
+_writes: dict[int, _Writes] = {}  # by the id of the storage
 
 
 def write(array: Any, value: Any) -> None:
@@ -139,33 +131,37 @@ def write(array: Any, value: Any) -> None:
 def mark_written(array: Any) -> None:
     """Note that `array`, and so every view that overlaps it, has just changed."""
     global now
-    now = next(_ticks)
     storage = storage_of(array)
-    key = id(storage)
-    if key not in _writes:
-        _writes[key] = weakref.ref(storage, lambda _: _writes.pop(key, None)), {}
-    writes = _writes[key][1]
+    writes = _writes.get(id(storage))
+    if writes is None:
+        writes = _writes[id(storage)] = _Writes(storage)
+    now = writes.last = next(ticks)
+    if storage is array:
+        writes.parts = {_ALL: now}
+        return
     first, last = extent(array)
-    for a, b in [(a, b) for a, b in writes if first <= a and b <= last]:
-        del writes[a, b]  # what this write covers
-    writes[first, last] = now
+    for a, b in [(a, b) for a, b in writes.parts if first <= a and b <= last]:
+        del writes.parts[a, b]  # what this write covers
+    writes.parts[first, last] = now
+
+
+_ALL = 0, math.inf  # all addresses
 
 
 def written_since(array: Any, time: int) -> bool:
     """Whether the library wrote into what `array` looks at after `time`."""
-    _, writes = _writes.get(id(storage_of(array)), (None, {}))
-    if all(written <= time for written in writes.values()):
+    storage = array if getattr(array, "base", None) is None else storage_of(array)
+    writes = _writes.get(id(storage))
+    if writes is None or writes.last <= time:
         return False
     first, last = extent(array)
-    return any(w > time and a <= last and first <= b for (a, b), w in list(writes.items()))
+    return any(w > time and a <= last and first <= b for (a, b), w in list(writes.parts.items()))
 
 
 def raise_if_written(op: str, arrays: Iterable, time: int) -> None:
     """A RuntimeError if one of the arrays that an op kept was written into after `time`."""
     for array in arrays:
         if array is not None and written_since(array, time):
-            raise RuntimeError(
-                f"{op}: {describe(array)}, which its gradient needs, was changed in place after it "
-                "was recorded (by an optimizer, load_state_dict, an operator such as += or a "
-                "training step of batch norm); run the forward pass again"
-            )
+            what = f"{op}: {describe(array)}, which its gradient needs, was changed in place"
+            by = "an optimizer, load_state_dict, += and the like, or batch norm in training"
+            raise RuntimeError(f"{what} after it was recorded (by {by}); repeat the forward pass")

@@ -10,42 +10,65 @@ number that the chain rule multiplies. micrograd's demos run on it unchanged (Sc
 (-2.0, 2.0)
 """
 
+import itertools
 import math
 from collections.abc import Iterable
+from operator import mul
 
 import numpy as np
 
-from .engine import toposort
+from .graph import youngest_first
 
 __all__ = ["Scalar"]
 
-_NUMBERS = (int, float, np.number)
+_NUMBERS = (int, float, np.integer, np.floating)
+_ticks = itertools.count()
 
 
 class Scalar:
     """A number in a graph: `parents` are the Scalars that it was computed from, `local` its
-    derivatives to each of them, `op` what was done, `grad` what backward adds up."""
+    derivatives to each of them, `op` what was done, `grad` what backward adds up.
 
-    __slots__ = ("data", "grad", "parents", "local", "op", "name")
+    The garbage collector looks at every object again and again, so a node is one object: its one or
+    two edges are in slots, and only more of them, or a user's own, in a pair of tuples, `many`.
+    `time` counts the ops: a node is younger than its parents (-1 where there are none).
+    """
+
+    __slots__ = ("data", "grad", "op", "name", "time", "many")
+    __slots__ += ("left", "to_left", "right", "to_right")
 
     def __init__(self, data: float, parents: tuple = (), local: tuple = (), op: str = "") -> None:
         if not isinstance(data, _NUMBERS):
             raise TypeError(f"Scalar: got {type(data).__name__} {data!r:.40}, wants a number")
-        self.data, self.grad = data, 0.0
-        self.parents, self.local, self.op, self.name = parents, local, op, None
+        self.data, self.grad, self.op, self.name = data, 0.0, op, None
+        self.time = next(_ticks) if parents else -1
+        self.many = (parents, local) if parents else None
+        self.left = self.right = None
+
+    @property
+    def parents(self) -> tuple["Scalar", ...]:
+        if self.left is None:
+            return self.many[0] if self.many else ()
+        return (self.left,) if self.right is None else (self.left, self.right)
+
+    @property
+    def local(self) -> tuple[float, ...]:
+        if self.left is None:
+            return self.many[1] if self.many else ()
+        return (self.to_left,) if self.right is None else (self.to_left, self.to_right)
 
     def __add__(self, other):
         if isinstance(other, Scalar):
-            return Scalar(self.data + other.data, (self, other), (1.0, 1.0), "+")
+            return _result("+", self.data + other.data, self, 1.0, other, 1.0)
         if isinstance(other, _NUMBERS):
-            return Scalar(self.data + other, (self,), (1.0,), "+")
+            return _result("+", self.data + other, self, 1.0)
         return NotImplemented
 
     def __mul__(self, other):
         if isinstance(other, Scalar):
-            return Scalar(self.data * other.data, (self, other), (other.data, self.data), "×")
+            return _result("×", self.data * other.data, self, other.data, other, self.data)
         if isinstance(other, _NUMBERS):
-            return Scalar(self.data * other, (self,), (other,), "×")
+            return _result("×", self.data * other, self, other)
         return NotImplemented
 
     def __pow__(self, other):
@@ -53,20 +76,20 @@ class Scalar:
         if isinstance(other, Scalar):
             n = other.data
             out = x**n
-            return Scalar(out, (self, other), (_power_slope(x, n), out * _log(x)), "pow")
+            return _result("pow", out, self, _power_slope(x, n), other, out * _log(x))
         if isinstance(other, _NUMBERS):
-            return Scalar(x**other, (self,), (_power_slope(x, other),), f"^{other:g}")
+            return _result(f"^{other:g}", x**other, self, _power_slope(x, other))
         return NotImplemented
 
     def __rpow__(self, other):
         return Scalar(other) ** self
 
     def __neg__(self):
-        return Scalar(-self.data, (self,), (-1.0,), "−")
+        return _result("−", -self.data, self, -1.0)
 
     def __sub__(self, other):
         if isinstance(other, Scalar):
-            return Scalar(self.data - other.data, (self, other), (1.0, -1.0), "−")
+            return _result("−", self.data - other.data, self, 1.0, other, -1.0)
         return self + -other if isinstance(other, _NUMBERS) else NotImplemented
 
     def __rsub__(self, other):
@@ -75,7 +98,7 @@ class Scalar:
     def __truediv__(self, other):
         if isinstance(other, Scalar):
             out = self.data / other.data
-            return Scalar(out, (self, other), (1.0 / other.data, -out / other.data), "÷")
+            return _result("÷", out, self, 1.0 / other.data, other, -out / other.data)
         return self * (1.0 / other) if isinstance(other, _NUMBERS) else NotImplemented
 
     def __rtruediv__(self, other):
@@ -85,65 +108,74 @@ class Scalar:
 
     def exp(self):
         out = math.exp(self.data)
-        return Scalar(out, (self,), (out,), "exp")
+        return _result("exp", out, self, out)
 
     def log(self):
         """The natural logarithm of a positive number."""
         if not self.data > 0:
             raise ValueError(f"log: got {self.data}, wants a positive number")
-        return Scalar(math.log(self.data), (self,), (1.0 / self.data,), "log")
+        return _result("log", math.log(self.data), self, 1.0 / self.data)
 
     def sqrt(self):
         """The square root of a number ≥ 0; its derivative at 0 is infinite."""
         if not self.data >= 0:
             raise ValueError(f"sqrt: got {self.data}, wants a number ≥ 0")
         out = math.sqrt(self.data)
-        return Scalar(out, (self,), (0.5 / out if out else math.inf,), "√")
+        return _result("√", out, self, 0.5 / out if out else math.inf)
 
     def tanh(self):
         out = math.tanh(self.data)
-        return Scalar(out, (self,), (1.0 - out * out,), "tanh")
+        return _result("tanh", out, self, 1.0 - out * out)
 
     def sigmoid(self):
         e = math.exp(-abs(self.data))
         out = (1.0 if self.data >= 0 else e) / (1.0 + e)
-        return Scalar(out, (self,), (out * (1.0 - out),), "σ")
+        return _result("σ", out, self, out * (1.0 - out))
 
     def relu(self):
         """max(self, 0); its derivative at 0 is 0."""
-        out = 0 if self.data <= 0 else self.data  # NaN stays
-        return Scalar(out, (self,), (1.0 if self.data > 0 else 0.0,), "relu")
+        x = self.data
+        return _result("relu", 0 if x <= 0 else x, self, 1.0 if x > 0 else 0.0)  # NaN stays
 
     @staticmethod
     def sum(terms: Iterable["Scalar | float"]) -> "Scalar":
-        """The sum of Scalars and numbers as one node."""
-        terms = tuple(terms)
+        """The sum of Scalars and numbers as one node, rounded once."""
+        terms = list(terms)
+        values = [t.data if isinstance(t, Scalar) else t for t in terms]
         parents = tuple([t for t in terms if isinstance(t, Scalar)])
-        return Scalar(math.fsum(map(_value, terms)), parents, (1.0,) * len(parents), "Σ")
+        return Scalar(math.fsum(values), parents, (1.0,) * len(parents), "Σ")
 
     @staticmethod
     def dot(xs: Iterable["Scalar | float"], ys: Iterable["Scalar | float"]) -> "Scalar":
         """Σ xᵢ yᵢ as one node, for as many Scalars or numbers in `xs` as in `ys`."""
-        xs, ys = tuple(xs), tuple(ys)
-        if len(xs) != len(ys):
-            raise ValueError(f"dot: got {len(xs)} and {len(ys)} terms, wants as many of each")
-        x, y = list(map(_value, xs)), list(map(_value, ys))
-        edges = [(a, slope) for a, slope in zip(xs + ys, y + x) if isinstance(a, Scalar)]
-        parents, local = zip(*edges) if edges else ((), ())
-        return Scalar(math.fsum([a * b for a, b in zip(x, y)]), parents, local, "·")
+        xs, ys = list(xs), list(ys)
+        if (n := len(xs)) != len(ys):
+            raise ValueError(f"dot: got {n} and {len(ys)} terms, wants as many of each")
+        terms = xs + ys
+        values = [t.data if isinstance(t, Scalar) else t for t in terms]
+        x, y = values[:n], values[n:]
+        parents, slopes = tuple([t for t in terms if isinstance(t, Scalar)]), y + x
+        if len(parents) < len(terms):
+            slopes = [slope for t, slope in zip(terms, slopes) if isinstance(t, Scalar)]
+        return Scalar(math.fsum(map(mul, x, y)), parents, tuple(slopes), "·")
 
     def backward(self) -> None:
         """Add the derivative of this to `grad` of every Scalar without parents that it depends on,
         and set `grad` of all between."""
-        order = toposort([self], _parents)
+        order = youngest_first([self])
         for node in order:
-            if node.parents:
+            if node.time >= 0:
                 node.grad = 0.0
         self.grad += 1.0
         for node in order:
             g = node.grad
-            for parent, slope in zip(node.parents, node.local):
-                parent.grad += g * slope
+            if node.left is not None:
+                node.left.grad += g * node.to_left
+                if node.right is not None:
+                    node.right.grad += g * node.to_right
+            elif node.many is not None:
+                for parent, slope in zip(*node.many):
+                    parent.grad += g * slope
 
     def __repr__(self) -> str:
         return f"Scalar(data={self.data}, grad={self.grad})"
@@ -153,12 +185,14 @@ class Scalar:
     _op = property(lambda self: self.op)
 
 
-def _value(term: "Scalar | float") -> float:
-    return term.data if isinstance(term, Scalar) else term
-
-
-def _parents(node: Scalar) -> tuple:
-    return node.parents
+def _result(op, data, left, to_left, right=None, to_right=0.0, new=Scalar.__new__):
+    """The Scalar that an op makes of one or two others: quicker than to call the class."""
+    node = new(Scalar)
+    node.data, node.grad, node.op, node.name = data, 0.0, op, None
+    node.time, node.many = next(_ticks), None
+    node.left, node.to_left = left, to_left
+    node.right, node.to_right = right, to_right
+    return node
 
 
 def _power_slope(x: float, n: float) -> float:

@@ -21,9 +21,10 @@ from . import backend
 from .check import compare
 from .creation import tensor
 from .diagram.batch_norm import draw_batch_norm
-from .graph import Tensor, op
+from .graph import Tensor
 from .norm import composed, fused
 from .ops import mean, sqrt
+from .primitive import op
 from .train.experiments import FULL, QUICK, error_text, train_on_digits, train_on_disc
 from .train.report import tour_page
 

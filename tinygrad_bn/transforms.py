@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from . import recording
-from .backend import to_device
+from .backend import describe, to_device
 from .creation import zeros, zeros_like
 from .engine import grad, listed
-from .graph import Tensor, at_place, describe, op
+from .graph import Tensor, at_place
 from .ops import reshape, stack
+from .primitive import op
 
 __all__ = ["hessian", "jacobian", "jvp", "vjp"]
 
@@ -85,9 +86,9 @@ class _OwnGraph:
             return [answer.detach() for answer in answers]
         constants = self._constants()
         for node in self.nodes:
-            node.parents = [None if id(p) in constants else p for p in node.parents]
+            node.come_from([None if id(p) in constants else p for p in node.parents], node.indices)
         for entry, outside, index in self.entries:
-            entry.parents, entry.indices = [outside], [index]
+            entry.come_from([outside], [index])
         return [a.detach() if id(a.node) in constants else a for a in answers]
 
 

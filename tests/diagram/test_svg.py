@@ -111,7 +111,7 @@ def texts_of(root, name):
         ("nine", "mean 4 ± 2.582"),
         ("a small square", "−4 −3 −2 −1 0 1 2 3 4"),
         ("a wide grid", "mean 8.5 ± 5.188"),
-        ("many", "mean 0 ± 923.8"),
+        ("many", "mean ≈ 0 ± 923.8"),
         ("nothing", "empty"),
         ("not finite", "1 nan −inf inf"),
         ("one not a number", "mean nan ± nan ×"),

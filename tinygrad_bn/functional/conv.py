@@ -5,14 +5,13 @@ is a whole number, or a tuple with one for each axis of the image.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 
 from .. import ops
-from ..engine import accumulator
-from ..graph import op
-from ..ops.conv import window_argmax
+from ..ops.conv import max_pool as window_maxima
 from ..ops.shape import cast
+from ..primitive import op
+from ..reduction import accumulator
 from .arguments import Array, as_given, whole
 
 _KINDS = ("adaptive_avg_pool", "avg_pool", "conv", "max_pool")
@@ -124,13 +123,8 @@ def max_pool(
     gradient goes to the first of equal values. `return_indices`: also where the values are, counted
     along all axes of the image.
     """
-    batch, channels, *sizes = input.shape
-    where = window_argmax(
-        input, **_layout(sizes, ceil_mode, kernel_size, stride, padding, dilation)
-    )
-    rows = ops.reshape(input, shape=(batch, channels, math.prod(sizes)))
-    index = ops.reshape(where, shape=(batch, channels, math.prod(where.shape[2:])))
-    output = ops.reshape(ops.take_along_axis(rows, index, axis=2), shape=where.shape)
+    layout = _layout(input.shape[2:], ceil_mode, kernel_size, stride, padding, dilation)
+    output, where = window_maxima(input, **layout)
     return (output, where) if return_indices else output
 
 
@@ -186,7 +180,10 @@ def adaptive_avg_pool(input: Array, output_size: OutputSizes) -> Array:
     Of m bins over n places the i-th goes from ⌊i·n/m⌋ to ⌈(i+1)·n/m⌉: they may overlap. An Inf or
     NaN reaches the means of the bins that it is in, and no others.
     """
-    for axis, m in enumerate(output_sizes(output_size, len(input.shape) - 2), start=2):
+    bins_along = list(enumerate(output_sizes(output_size, len(input.shape) - 2), start=2))
+    if whole := tuple([axis for axis, m in bins_along if m == 1 < input.shape[axis]]):
+        input = ops.mean(input, axis=whole, keepdims=True)
+    for axis, m in bins_along:
         n, before = input.shape[axis], (slice(None),) * axis
         if m not in (None, n):
             bins = [slice(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]

@@ -5,8 +5,7 @@ import math
 import numpy as np
 
 from .. import ops
-from ..backend import device_of, generator, to_device
-from ..graph import describe
+from ..backend import describe, device_of, generator, to_device
 from .arguments import Array, array_of, as_given, number, whole
 
 __all__ = ["dropout", "embedding", "linear"]

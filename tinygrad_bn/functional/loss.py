@@ -5,16 +5,14 @@ import math
 import numpy as np
 
 from .. import ops
-from ..backend import device_of
-from ..engine import accumulator
-from ..graph import describe, op
+from ..backend import describe, device_of
 from ..ops.shape import cast
+from ..primitive import op
+from ..reduction import accumulator
 from .arguments import Array, array_of, as_given, choice, number
 
-__all__ = [
-    "binary_cross_entropy_with_logits", "cross_entropy", "kl_div", "l1_loss", "mse_loss",
-    "nll_loss", "smooth_l1_loss"
-]  # fmt: skip
+__all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "kl_div", "l1_loss", "mse_loss",
+           "nll_loss", "smooth_l1_loss"]  # fmt: skip
 
 REDUCTIONS = ("mean", "sum", "none")
 

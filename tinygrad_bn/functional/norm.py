@@ -6,13 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import ops, recording
-from ..backend import array_module, device_of
-from ..engine import accumulator
-from ..graph import describe
+from ..backend import array_module, describe, device_of
 from ..norm import IMPLEMENTATIONS, running
 from ..norm.axes import FAMILY, Arrangement, arrange
-from ..ops.reduce import count
-from ..tensor import named
+from ..reduction import accumulator
+from ..tensor import integers, named
 from .arguments import Array, array_of, as_given, choice, number, whole
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
@@ -46,10 +44,7 @@ def batch_norm(
             [ 1.2247]])
     """
     given = _given(input, running_mean, running_var, weight, bias)
-    input, eps = _checked(given, 2, "(N, C, …)", eps, impl)
-    if training and input.shape[1]:
-        _check_several(input, input.size // input.shape[1], "channel in training")
-    return _tracked("batch_norm", given, training, momentum, eps, impl)
+    return batch_norm_by(_implementation(impl), given, training, momentum, eps)
 
 
 def instance_norm(
@@ -69,11 +64,8 @@ def instance_norm(
     `running_var` by their average over N, or by these. All else is as in `batch_norm`. (Ulyanov,
     Vedaldi & Lempitsky 2016.)
     """
-    given = _given(input, running_mean, running_var, weight, bias)
-    input, eps = _checked(given, 2, "(N, C, …)", eps, impl)
-    if use_input_stats:
-        _check_several(input, math.prod(input.shape[2:]), "channel of a sample")
-    return _tracked("instance_norm", given, use_input_stats, momentum, eps, impl)
+    given, norm = _given(input, running_mean, running_var, weight, bias), _implementation(impl)
+    return batch_norm_by(norm, given, use_input_stats, momentum, eps, "instance_norm")
 
 
 def layer_norm(
@@ -127,16 +119,15 @@ def group_norm(
 
     `weight` and `bias` are γ and β, (C,) or None; float32 beside a float16 input. (Wu & He 2018.)
     """
-    given = _given(input, None, None, weight, bias)
-    input, eps = _checked(given, 2, "(N, C, …)", eps, impl)
-    channels = input.shape[1]
-    num_groups = whole("num_groups", num_groups, 1)
+    given, norm = _given(input, None, None, weight, bias), _implementation(impl)
+    input, eps = _checked(given, 2, "(N, C, …)", eps)
+    channels, num_groups = input.shape[1], whole("num_groups", num_groups, 1)
     if channels % num_groups:
         raise ValueError(f"num_groups: got {num_groups!r}, wants a divisor of {channels} channels")
     _check_beside(given, (channels,))
     _check_several(input, input.size // num_groups, "group")
     arrangement = arrange(FAMILY["group_norm"], input.shape, groups=num_groups)
-    return _normalized("group_norm", given, arrangement, eps, impl)[0]
+    return _normalized("group_norm", given, arrangement, eps, norm)[0]
 
 
 # --- What they share ----------------------------------------------------------------------------
@@ -145,61 +136,63 @@ _NAMES = ("input", "running_mean", "running_var", "weight", "bias")
 
 
 def _given(*values):
-    return dict(zip(_NAMES, map(as_given, values)))
+    """What was given, numbers and lists as arrays, in the order of `_NAMES`."""
+    return tuple([as_given(value) for value in values])
 
 
-def _checked(given, rank, wants, eps, impl):
-    """The input, if it is floating point with `rank` axes at least, and ε; `impl` is looked at."""
-    input = given["input"]
+def _implementation(impl):
+    return IMPLEMENTATIONS[choice("impl", impl, *IMPLEMENTATIONS)]
+
+
+def _checked(given, rank, wants, eps):
+    """The input, if it is floating point with `rank` axes at least, and ε."""
+    input = given[0]
     if getattr(getattr(input, "dtype", None), "kind", None) != "f" or len(input.shape) < rank:
         raise TypeError(f"input: got {describe(input)}, wants floating point of shape {wants}")
-    choice("impl", impl, *IMPLEMENTATIONS)
     return input, number("eps", eps, 0)
 
 
 def _check_beside(given, shape):
     """γ, β and running statistics must have this shape, the input's device, and its dtype (float32
     beside float16)."""
-    input = given["input"]
-    dtype = np.dtype(accumulator(input.dtype))
-    device = device_of(array_of(input))
-    for name in _NAMES[1:]:
-        array = array_of(given[name])
-        if array is not None and (
-            (array.shape, array.dtype, device_of(array)) != (shape, dtype, device)
-        ):
-            raise ValueError(
-                f"{name}: got {describe(array)}, wants {dtype}{list(shape)} beside an input of "
-                f"{describe(input)}"
-            )
+    input, *vectors = map(array_of, given)
+    wanted = shape, np.dtype(accumulator(input.dtype)), device_of(input)
+    for name, array in zip(_NAMES[1:], vectors):
+        if array is not None and (array.shape, array.dtype, device_of(array)) != wanted:
+            wants = f"{wanted[1]}{list(shape)} beside an input of {describe(input)}"
+            raise ValueError(f"{name}: got {describe(array)}, wants {wants}")
 
 
 def _check_several(input, values, per):
     if values == 1:
-        raise ValueError(
-            f"input: got one value per {per} (shape {list(input.shape)}), wants more: one value "
-            "has no variance"
-        )
+        got = f"one value per {per} (shape {list(input.shape)})"
+        raise ValueError(f"input: got {got}, wants more: one value has no variance")
 
 
 def _featurewise(name, input, normalized_shape, weight, bias, eps, impl):
     """Layer norm and RMS norm: over the last axes, which `normalized_shape` names."""
-    given = _given(input, None, None, weight, bias)
-    shape = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
-    shape = tuple(shape)
-    input, eps = _checked(given, max(len(shape), 1), f"(…, {str(list(shape))[1:-1]})", eps, impl)
+    given, norm = _given(input, None, None, weight, bias), _implementation(impl)
+    shape = integers((normalized_shape,))
+    input, eps = _checked(given, max(len(shape), 1), f"(…, {str(list(shape))[1:-1]})", eps)
     if not shape or input.shape[-len(shape) :] != shape:
-        raise ValueError(
-            f"normalized_shape: got {list(shape)}, wants the last axes of {describe(input)}"
-        )
+        wants = f"the last axes of {describe(input)}"
+        raise ValueError(f"normalized_shape: got {list(shape)}, wants {wants}")
     _check_beside(given, shape)
     arrangement = arrange(FAMILY[name], input.shape, features=len(shape))
-    return _normalized(name, given, arrangement, eps, impl)[0]
+    return _normalized(name, given, arrangement, eps, norm)[0]
 
 
-def _tracked(name, given, by_input, momentum, eps, impl):
-    """Batch and instance norm: by the input's statistics, which move the running ones; or these."""
-    input, running_mean, running_var, weight, bias = given.values()
+def batch_norm_by(norm, given, by_input, momentum, eps, name="batch_norm"):
+    """Batch norm (or instance norm, by `name`) by a module with `normalize` and
+    `normalize_inference`: by the input's statistics, which move the running ones; or by these.
+    `given`: as `_NAMES`."""
+    input, eps = _checked(given, 2, "(N, C, …)", eps)
+    _, running_mean, running_var, weight, bias = given
+    arrangement = arrange(FAMILY[name], input.shape)
+    if by_input:
+        values = math.prod([arrangement.shape[i] for i in arrangement.axes])
+        per = "channel in training" if name == "batch_norm" else "channel of a sample"
+        _check_several(input, values, per)
     if (running_mean is None) != (running_var is None):
         raise ValueError("running_mean, running_var: got only one of them, wants both or neither")
     if running_mean is None and not by_input:
@@ -207,22 +200,21 @@ def _tracked(name, given, by_input, momentum, eps, impl):
     _check_beside(given, (input.shape[1],))
     if getattr(momentum, "shape", None) != () or isinstance(momentum, np.number):
         momentum = number("momentum", momentum, 0, 1)  # else an array: it was counted on a device
-    arrangement = arrange(FAMILY[name], input.shape)
     if not by_input:
         vectors = (running_mean, running_var, weight, bias)
         mu, var, gamma, beta = (_beside(v, arrangement) for v in vectors)
-        return IMPLEMENTATIONS[impl].normalize_inference(input, mu, var, gamma, beta, eps=eps)
-    y, mu, var = _normalized(name, given, arrangement, eps, impl)
+        return norm.normalize_inference(input, mu, var, gamma, beta, eps=eps)
+    y, mu, var = _normalized(name, given, arrangement, eps, norm)
     if running_mean is not None and recording.statistics_move.get() and input.size:
         arrays = map(array_of, (running_mean, running_var, mu, var))
-        running.move(*arrays, count(arrangement.shape, arrangement.axes), momentum)
+        running.move(*arrays, values, momentum)
     return y
 
 
-def _normalized(name, given, arrangement: Arrangement, eps, impl):
+def _normalized(name, given, arrangement: Arrangement, eps, norm):
     """(y, μ, σ²) of an input by its own statistics."""
-    input, norm = given["input"], IMPLEMENTATIONS[impl]
-    gamma, beta = (_beside(given[v], arrangement) for v in ("weight", "bias"))
+    input, _, _, weight, bias = given
+    gamma, beta = _beside(weight, arrangement), _beside(bias, arrangement)
     shape, axes, _ = arrangement
     x = input if shape == input.shape else ops.reshape(input, shape=shape)
     if input.size:

@@ -4,11 +4,11 @@ The library is whole without kernels: a formula fed arrays gives the same answer
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from ..backend import array_module
+from ..backend import is_array
 from ..graph import Tensor
 
 
@@ -22,14 +22,23 @@ def accelerated(kernel: Callable) -> Callable[[Callable], Callable]:
     def wrap(formula: Callable) -> Callable:
         @functools.wraps(formula)
         def call(*args, **kwargs):
-            flat = []
-            for arg in args:
-                flat.extend(arg) if isinstance(arg, (list, tuple)) else flat.append(arg)
-            recorded = any([isinstance(arg, Tensor) for arg in flat])
-            on_cpu = not recorded and array_module(flat) is np
-            return (kernel if on_cpu else formula)(*args, **kwargs)
+            return (kernel if _of_numpy(args) else formula)(*args, **kwargs)
 
         call.formula, call.kernel = formula, kernel
         return call
 
     return wrap
+
+
+def _of_numpy(values: Iterable) -> bool:
+    """Whether all arrays among the values, and in lists of them, are NumPy's."""
+    for value in values:
+        if type(value) is not np.ndarray:
+            if isinstance(value, (list, tuple)):
+                if not _of_numpy(value):
+                    return False
+            elif isinstance(value, Tensor) or (
+                is_array(value) and not isinstance(value, np.ndarray)
+            ):
+                return False
+    return True

@@ -1,125 +1,219 @@
-"""Normalization on NumPy arrays: a block at a time, in which what shares statistics is contiguous.
+"""Normalization on NumPy arrays, by compiled loops where these know the layout, else by NumPy.
 
-Temporaries are as large as a block, or as one group that shares statistics if that is larger, so
-most memory traffic stays in the cache. float16 and float32 are summed in twice the precision.
+Which loop runs, and how it sees the arrays, depends on shapes and strides: `_plan` decides, once.
+Loops read and write flat arrays in the order of memory, so y and ∂x lie as x does.
 """
 
+import functools
+import itertools
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine import accumulator
-from ..ops.reduce import WIDER, count, kept_shape, reduced_axes
+from ..reduction import accumulator, kept_shape, reduced_axes
+from . import numpy_norm
+from .compiled import loops
 
-_BLOCK = 1 << 17  # elements in a block: half a megabyte of float32
-
-
-def normalize(x, gamma, beta, *, axes, eps, centred=True):
-    """(y, μ, σ²) of `norm.fused.normalize_forward`."""
-    axes = reduced_axes(x.ndim, axes)
-    dtype = np.dtype(accumulator(x.dtype))
-    y, eps = np.empty_like(x), dtype.type(eps)
-    mu, var = np.zeros((2, *kept_shape(x.shape, axes)), dtype)
-    for parts in _blocks(x.shape, axes, x, y, mu, var, gamma, beta):
-        x_part, y_part, mu_part, var_part, gamma_part, beta_part = parts
-        d = np.array(x_part, dtype, order="C")
-        if centred:
-            mean = _means(d, axes)
-            d -= mean
-            rounding = _means(d, axes)  # what the mean lost: at 1e4 float32 has three decimals
-            d -= rounding
-            mu_part[...] = mean + rounding
-        var_part[...] = _means(d * d, axes)
-        d *= 1 / np.sqrt(var_part + eps)
-        if gamma is not None:
-            d *= gamma_part
-        if beta is not None:
-            d += beta_part
-        y_part[...] = d
-    return y, mu, var
+_SMALL = 1 << 16  # elements: for fewer, waking a second thread takes longer than the work
+_RUN = 4096  # elements that the loops may sum in the dtype of x
 
 
-def normalize_grads(gs, outs, x, gamma, beta, *, needs, axes, eps, centred=True):
-    """(∂ℓ/∂x, ∂ℓ/∂γ, ∂ℓ/∂β) of `norm.fused.normalize_grads`."""
-    (g, g_mu, g_var), (_, mu, var) = gs, outs
-    axes = reduced_axes(x.ndim, axes)
-    dtype, m = mu.dtype, count(x.shape, axes)
-    eps, dx = dtype.type(eps), np.empty_like(x) if needs[0] else None
-    dgamma, dbeta = (
-        np.zeros(like.shape, WIDER.get(dtype, dtype)) if need and g is not None else None
-        for like, need in zip((gamma, beta), needs[1:])
+class Plan(NamedTuple):
+    """How the loops see the arrays."""
+
+    forward: Callable
+    backward: Callable
+    places: tuple[int, ...]  # of the values that share statistics, as these loops want it
+    order: tuple[int, ...] | None  # of the axes of x in memory; None: as they are
+    back: tuple[int, ...] | None  # the axes of x in that order
+    shape: tuple[int, ...]  # of x in that order
+    kept: tuple[int, ...]  # of μ and σ² in one array
+    affine: tuple[int, ...]  # of ∂γ and ∂β in one array
+    dtype: np.dtype  # in which is computed
+    floors: tuple  # the least value of y: without ReLU, and with it
+    blanks: tuple[np.ndarray | None, np.ndarray | None]  # γ and β where there are none
+
+
+def normalize(x, gamma, beta, *, axes, eps, centred=True, relu=False):
+    """(y, μ, σ²) of `norm.fused.normalize_forward`; with `relu`, y = max(y, 0)."""
+    plan = _plan(x.shape, x.strides, x.dtype, axes, _shape(gamma), _shape(beta))
+    if plan is None:
+        return numpy_norm.normalize(x, gamma, beta, axes=axes, eps=eps, centred=centred, relu=relu)
+    dtype, order = plan.dtype, plan.order
+    y, stats = np.empty(plan.shape, dtype), np.empty(plan.kept, dtype)
+    plan.forward(
+        _flat(x, dtype, order),
+        y.ravel(),
+        plan.blanks[0] if gamma is None else _flat(gamma, dtype),
+        plan.blanks[1] if beta is None else _flat(beta, dtype),
+        stats.ravel(),
+        plan.places,
+        float(eps),
+        centred,
+        plan.floors[relu],
     )
-    arrays = (x, dx, mu, var, g, g_mu, g_var, gamma, dgamma, dbeta)
-    for parts in _blocks(x.shape, axes, *arrays):
-        x_part, dx_part, mu_part, var_part, g_part, g_mu_part, g_var_part, gamma_part = parts[:8]
-        dgamma_part, dbeta_part = parts[8:]
-        d = np.array(x_part, dtype, order="C")
-        if centred:
-            d -= mu_part
-            d -= _means(d, axes)
-        change = np.zeros_like(d) if g is None else np.array(g_part, dtype, order="C")
-        if g is not None:
-            r = 1 / np.sqrt(var_part + eps)
-            xhat = d * r
-            product = change * xhat
-            if dgamma is not None:
-                dgamma_part += _summed(product, dgamma_part.shape)
-            if dbeta is not None:
-                dbeta_part += _summed(change, dbeta_part.shape)
-            if gamma is not None:
-                change *= gamma_part
-                product *= gamma_part
-            xhat *= _means(product, axes)
-            if centred:
-                change -= _means(change, axes)
-            change -= xhat
-            change *= r
-        if g_mu is not None and centred:
-            change += g_mu_part / m
-        if g_var is not None:
-            d *= g_var_part * dtype.type(2 / m)
-            change += d
-        if dx is not None:
-            dx_part[...] = change
-    return dx, dgamma, dbeta
+    mu, var = stats
+    return _as_x(y, x, plan.back), mu, var
 
 
-def _blocks(shape: tuple, axes: tuple, *arrays: np.ndarray | None) -> Iterator[list]:
-    """Parts of about `_BLOCK` elements of the arrays, which broadcast to `shape`; None stays None.
+def normalize_grads(gs, outs, x, gamma, beta, *, needs, axes, eps, centred=True, relu=False):
+    """(∂ℓ/∂x, ∂ℓ/∂γ, ∂ℓ/∂β) of `norm.fused.normalize_grads`; with `relu`, g counts where y > 0."""
+    (g, g_mu, g_var), (y, mu, var) = gs, outs
+    plan = None
+    if g is not None and g_mu is None and g_var is None:
+        plan = _plan(x.shape, x.strides, x.dtype, axes, _shape(gamma), _shape(beta))
+    if plan is None:
+        return numpy_norm.normalize_grads(
+            gs, outs, x, gamma, beta, needs=needs, axes=axes, eps=eps, centred=centred, relu=relu
+        )
+    dtype, order = plan.dtype, plan.order
+    dx, sums = np.empty(plan.shape, dtype), np.empty(plan.affine, dtype)
+    plan.backward(
+        _flat(x, dtype, order),
+        _flat(g, dtype, order),
+        _flat(y, dtype, order) if relu else None,
+        dx.ravel(),
+        plan.blanks[0] if gamma is None else _flat(gamma, dtype),
+        _flat(mu, dtype),
+        _flat(var, dtype),
+        sums.ravel(),
+        plan.places,
+        float(eps),
+        centred,
+    )
+    dgamma, dbeta = sums
+    return (
+        _as_x(dx, x, plan.back) if needs[0] else None,
+        dgamma if needs[1] else None,
+        dbeta if needs[2] else None,
+    )
 
-    The arrays are seen with `axes` last, so that what stands before them has statistics of its own,
-    and are cut along the first axis.
+
+def move(running_mean, running_var, mu, var, scale, momentum) -> bool:
+    """What `norm.running.move` does, if a loop can do it; and whether it could."""
+    dtype, compiled = running_mean.dtype, loops("running")
+    if (
+        compiled is None
+        or type(running_mean) is not np.ndarray
+        or type(momentum) is not float
+        or dtype not in _DTYPES
+        or running_var.dtype is not dtype
+        or not (running_mean.flags.c_contiguous and running_var.flags.c_contiguous)
+    ):
+        return False
+    compiled.move.alone(
+        running_mean, running_var, _flat(mu, dtype), _flat(var, dtype), scale, momentum
+    )
+    return True
+
+
+def _flat(array: np.ndarray, dtype: np.dtype, order: tuple | None = None) -> np.ndarray:
+    """The values in this order of the axes: read-only, as numba compiles a loop for each kind."""
+    if order is not None:
+        array = array.transpose(order)
+    flat = array.ravel() if array.dtype is dtype else array.astype(dtype).ravel()
+    flat.setflags(False)
+    return flat
+
+
+def _as_x(array: np.ndarray, x: np.ndarray, back: tuple | None) -> np.ndarray:
+    """What a loop filled, with the axes and the dtype of x."""
+    if back is not None:
+        array = array.transpose(back)
+    return array if array.dtype is x.dtype else array.astype(x.dtype)
+
+
+def _shape(array: Any) -> tuple | None:
+    return None if array is None else array.shape
+
+
+# --- Which loop, and how --------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=512)
+def _plan(shape, strides, dtype, axes, gamma, beta) -> Plan | None:
+    """The plan for x, γ and β of these shapes; None if the loops know no way."""
+    dtype = np.dtype(accumulator(dtype))
+    given = {shape for shape in (gamma, beta) if shape is not None}
+    beside = given.pop() if given else ()
+    if given or dtype not in _DTYPES or 0 in shape:
+        return None
+    axes, affine = reduced_axes(len(shape), axes), (1,) * (len(shape) - len(beside)) + beside
+    if len(affine) > len(shape) or any([n not in (1, m) for n, m in zip(affine, shape)]):
+        return None
+    as_it_is = tuple(range(len(shape)))
+    in_memory = tuple(sorted(as_it_is, key=lambda i: -abs(strides[i])))
+    for order in (in_memory, as_it_is):
+        found = _layout(shape, axes, affine, order)
+        if found is not None:
+            break
+    else:
+        return None
+    name, places, size = found
+    has_affine = gamma is not None or beta is not None
+    if has_affine and math.prod(affine) != size:
+        return None
+    if (compiled := loops(name)) is None:
+        return None
+    forward, backward = compiled.normalize, compiled.normalize_grads
+    if math.prod(shape) <= _SMALL:
+        forward, backward = forward.alone, backward.alone
+    changed = order != as_it_is
+    return Plan(
+        forward,
+        backward,
+        places,
+        order if changed else None,
+        tuple(np.argsort(order).tolist()) if changed else None,
+        tuple([shape[i] for i in order]),
+        (2, *kept_shape(shape, axes)),
+        (2, *beside) if has_affine else (2, size),
+        dtype,
+        (dtype.type(-math.inf), dtype.type(0)),
+        tuple([_blank(v, size, dtype) if s is None else None for v, s in ((1, gamma), (0, beta))]),
+    )
+
+
+def _blank(value: float, size: int, dtype: np.dtype) -> np.ndarray:
+    return _flat(np.full(size, value, dtype), dtype)
+
+
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def _layout(shape, axes, affine, order) -> tuple[str, tuple[int, ...], int] | None:
+    """With the axes in this order: which loops, the places as they want them, the size of γ.
+
+    Axes are letters, and neighbours of the same kind one letter: k is kept and r reduced; in
+    capitals, γ varies along it.
     """
-    order = [i for i in range(len(shape)) if i not in axes] + list(axes)
-    views = [None if a is None else _aligned(a, shape).transpose(order) for a in arrays]
-    if len(axes) == len(shape):
-        views = [None if v is None else v[None] for v in views]
-    length = 1 if len(axes) == len(shape) else shape[order[0]]
-    step = max(1, _BLOCK * length // max(math.prod(shape), 1))
-    for start in range(0, length, step):
-        block = slice(start, start + step)
-        yield [v if v is None or len(v) == 1 else v[block] for v in views]
-
-
-def _aligned(array: np.ndarray, shape: tuple) -> np.ndarray:
-    """A view with as many axes as `shape`, to which the array must broadcast."""
-    lead = len(shape) - array.ndim
-    if lead < 0 or any([n not in (1, m) for n, m in zip(array.shape, shape[lead:])]):
-        raise ValueError(f"got shape {array.shape}, wants one that can be broadcast to {shape}")
-    return array.reshape((1,) * lead + array.shape)
-
-
-def _means(values: np.ndarray, axes: tuple) -> np.ndarray:
-    """The mean over the last axes, as many as `axes`, of a contiguous array."""
-    lead = values.shape[: values.ndim - len(axes)]
-    rows = values.reshape(*lead, -1)
-    sums = np.add.reduce(rows, axis=-1, dtype=WIDER.get(values.dtype))
-    means = (sums / rows.shape[-1]).astype(values.dtype, copy=False)
-    return means.reshape(lead + (1,) * len(axes))
-
-
-def _summed(values: np.ndarray, shape: tuple) -> np.ndarray:
-    """The sum over the axes where `shape` has 1."""
-    axes = tuple([i for i, n in enumerate(shape) if n == 1])
-    return np.add.reduce(values, axis=axes, keepdims=True, dtype=WIDER.get(values.dtype))
+    long = [i for i in order if shape[i] > 1]
+    letters = ["kKrR"[2 * (i in axes) + (affine[i] > 1)] for i in long]
+    for some in ("kK", "KR"):  # statistics and γ stand in the order of the axes of x
+        places = [i for i, letter in zip(long, letters) if letter in some]
+        if places != sorted(places):
+            return None
+    runs = [
+        (a, list(run)) for a, run in itertools.groupby(zip(letters, long), lambda pair: pair[0])
+    ]
+    pattern = "".join([letter for letter, _ in runs])
+    sizes = [math.prod([shape[i] for _, i in run]) for _, run in runs]
+    if re.fullmatch("r[kK]", pattern):
+        lines, columns = sizes
+        times = max([n for n in range(1, max(64 // columns, 1) + 1) if lines % n == 0])
+        return "columns", (lines // times, columns * times, columns), columns
+    n = {"k": 1, "K": 1, "R": 1, **dict(zip(pattern, sizes))}  # of two r the last
+    groups, run = n["k"] * n["K"], sizes[-1] if sizes else 1
+    pieces = next((m for m in range(-(-run // _RUN), run // 64 + 2) if run % m == 0), None)
+    if pieces is None:
+        return None
+    if re.fullmatch("k?K?R", pattern):
+        return "rows", (groups, pieces, run // pieces), n["K"] * run
+    if re.fullmatch("(r(?=.))?k?K?R?r", pattern):
+        repeats = sizes[0] if pattern[0] == "r" and len(pattern) > 1 else 1
+        places = repeats, groups, n["R"] * pieces, run // pieces, n["R"]
+        return "parts", places, n["K"] * n["R"]
+    return None

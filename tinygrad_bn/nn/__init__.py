@@ -2,6 +2,7 @@
 
 from . import utils
 from .activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Softplus, Tanh
+from .container import ModuleList, Sequential
 from .conv import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -17,7 +18,7 @@ from .conv import (
     MaxPool3d,
 )
 from .fold import fold, fold_sequential
-from .layers import Dropout, Embedding, Flatten, Identity, Linear, ModuleList, Sequential
+from .layers import Dropout, Embedding, Flatten, Identity, Linear
 from .loss import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,

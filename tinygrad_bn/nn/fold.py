@@ -3,8 +3,9 @@
 import copy
 
 from ..norm.fold import fold as folded_arrays
+from .container import Sequential
 from .conv import Conv1d, Conv2d, Conv3d
-from .layers import Linear, Sequential
+from .layers import Linear
 from .module import Module, Parameter
 from .norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 

@@ -9,9 +9,10 @@ through this module, and not what its Tensor got from elsewhere.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..backend import describe
 from ..creation import zeros
 from ..engine import read_only
-from ..graph import Tensor, at_place, describe
+from ..graph import Tensor, at_place
 from ..recording import recording, told
 from ..tensor import HookHandle
 from ..transforms import passing

@@ -1,15 +1,14 @@
 """Layers without statistics."""
 
 import math
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import functional as F
 from ..creation import randn
 from ..functional.arguments import number, whole
 from ..functional.layers import padding_row
-from ..ops.shape import reduced_axes
 from ..recording import write
+from ..reduction import reduced_axes
 from .init import fan_in_bound, uniform
 from .module import Module, Parameter
 
@@ -120,75 +119,3 @@ class Embedding(Module):
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
-
-
-class _Listed(Module):
-    """Modules by number (or, in a Sequential, by name), in their order."""
-
-    def _append(self, name: str, module: Module) -> None:
-        if not isinstance(module, Module):
-            raise TypeError(f"module {name}: got {type(module).__name__}, wants a Module")
-        if name in self._modules:
-            raise ValueError(f"module {name}: there is one of this name")
-        self.add_module(name, module)
-
-    def append(self, module: Module) -> "_Listed":
-        """Add a module at the end; returns this one."""
-        self._append(str(len(self)), module)
-        return self
-
-    def extend(self, modules: Iterable[Module]) -> "_Listed":
-        """Add modules at the end; returns this one."""
-        for module in modules:
-            self.append(module)
-        return self
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
-
-
-class Sequential(_Listed):
-    """Modules that run one after the other, given one by one or as a dict of names.
-
-    >>> from tinygrad_bn import nn
-    >>> nn.Sequential(nn.Linear(2, 3), nn.ReLU())
-    Sequential(
-      (0): Linear(in_features=2, out_features=3, bias=True)
-      (1): ReLU()
-    )
-    """
-
-    def __init__(self, *modules: Module | dict[str, Module]) -> None:
-        super().__init__()
-        named = len(modules) == 1 and isinstance(modules[0], dict)
-        for name, module in modules[0].items() if named else enumerate(modules):
-            self._append(str(name), module)
-
-    def forward(self, input):
-        for module in self._modules.values():
-            input = module(input)
-        return input
-
-    def __getitem__(self, index: int | slice):
-        items = list(self._modules.items())
-        return Sequential(dict(items[index])) if isinstance(index, slice) else items[index][1]
-
-
-class ModuleList(_Listed):
-    """Modules in a list, whose parameters count as the owner's. What runs when, the owner says.
-
-    >>> from tinygrad_bn import nn
-    >>> [name for name, _ in nn.ModuleList([nn.ReLU(), nn.Linear(1, 1)]).named_parameters()]
-    ['1.weight', '1.bias']
-    """
-
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
-        super().__init__()
-        self.extend(modules)
-
-    def __getitem__(self, index: int | slice):
-        modules = list(self)[index]
-        return ModuleList(modules) if isinstance(index, slice) else modules

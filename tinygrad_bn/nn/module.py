@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .. import recording
-from ..backend import as_array, canonical_device, to_device
-from ..graph import Tensor, at_place, describe
+from ..backend import as_array, canonical_device, describe, to_device
+from ..graph import Tensor, at_place
 from ..tensor import HookHandle
 from .hooks import Hooks
 
@@ -89,9 +89,9 @@ class Module:
         object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:  # asked when the instance has no such attribute
-        for home in ("_parameters", "_modules", "_buffers"):
-            mine = self.__dict__.get(home, {})
-            if name in mine:
+        state = self.__dict__
+        for home in ("_parameters", "_buffers", "_modules"):
+            if name in (mine := state.get(home, ())):
                 return mine[name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 

@@ -8,10 +8,12 @@ import numpy as np
 
 from .. import functional as F
 from .. import recording
+from ..backend import on_device_of
 from ..creation import ones, tensor, zeros
 from ..functional.arguments import choice, number, whole
-from ..norm import IMPLEMENTATIONS
-from ..recording import write
+from ..fusion import norm_relu
+from ..norm import IMPLEMENTATIONS, running
+from ..recording import mark_written
 from .module import Module, Parameter
 
 
@@ -80,31 +82,50 @@ class _TrackedNorm(Module):
 
 class _BatchNorm(_TrackedNorm):
     def forward(self, input):
-        if input.ndim not in self.ranks or input.shape[1] != self.num_features:
+        return self._by(IMPLEMENTATIONS[self.impl], input)
+
+    def forward_relu(self, input):
+        """relu(self(input)), as one op; see `fusion.takes_relu`."""
+        return self._by(norm_relu, input)
+
+    def observe(self, mu, var, m):
+        """Move the running statistics towards those of a batch of m values a channel."""
+        if self._moves():
+            buffers = self._buffers
+            mean, variance = buffers["running_mean"].data, buffers["running_var"].data
+            running.move(mean, variance, mu, var, m, self._weight_of_batch())
+            self._count_batch()
+
+    def _moves(self):
+        tracks = self.track_running_stats and self._buffers["running_mean"] is not None
+        return tracks and self.training and recording.statistics_move.get()
+
+    def _weight_of_batch(self):
+        if self.momentum is None:  # counted on the device: nothing waits for it
+            return 1.0 / (self.num_batches_tracked.data + 1) if self._moves() else 0.0
+        return number("momentum", self.momentum, 0, 1)
+
+    def _count_batch(self):
+        count = self._buffers["num_batches_tracked"].data
+        with on_device_of(count):
+            count += 1
+        mark_written(count)
+
+    def _by(self, norm, input):
+        shape = input.shape
+        if len(shape) not in self.ranks or shape[1] != self.num_features:
             raise ValueError(
-                f"input: got shape {input.shape}, wants (N, {self.num_features}, …) with "
+                f"input: got shape {shape}, wants (N, {self.num_features}, …) with "
                 f"{' or '.join(map(str, self.ranks))} axes"
             )
-        tracks = self.track_running_stats and self.running_mean is not None
-        moves = self.training and tracks and recording.statistics_move.get()
-        momentum = self.momentum
-        if moves and momentum is None:  # counted on the device: nothing waits for it
-            momentum = 1.0 / (self.num_batches_tracked.data + 1)
-        given = tracks or not self.training
-        output = F.batch_norm(
-            input,
-            self.running_mean if given else None,
-            self.running_var if given else None,
-            self.weight,
-            self.bias,
-            self.training or self.running_mean is None,
-            0.0 if momentum is None else momentum,
-            self.eps,
-            self.impl,
-        )
-        if moves and input.size:
-            count = self.num_batches_tracked.data
-            write(count, count + 1)
+        mean, var = self.running_mean, self.running_var
+        training = self.training or mean is None
+        if self.training and not self.track_running_stats:
+            mean = var = None
+        given = input, mean, var, self.weight, self.bias
+        output = F.norm.batch_norm_by(norm, given, training, self._weight_of_batch(), self.eps)
+        if self._moves() and input.size:
+            self._count_batch()
         return output
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..backend import array_module, device_of, on_device_of, to_device
-from ..engine import accumulator
 from ..functional.arguments import NUMBERS
 from ..graph import Tensor, at_place
+from ..reduction import accumulator
 
 
 def clip_grad_norm_(

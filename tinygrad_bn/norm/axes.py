@@ -4,6 +4,7 @@ The letters are axes of an input: N samples, C channels, S places (time, or rows
 features; G and K are the channels in G groups of K. (Wu & He 2018, Figure 2, is this table drawn.)
 """
 
+import functools
 from typing import NamedTuple
 
 
@@ -35,6 +36,7 @@ class Arrangement(NamedTuple):
     affine: tuple[int, ...]  # the shape of γ and β beside it
 
 
+@functools.lru_cache
 def arrange(
     member: Member, shape: tuple[int, ...], features: int | None = None, groups: int = 1
 ) -> Arrangement:

@@ -4,10 +4,10 @@ The gradient is the engine's work. Compare `fused.py`: the same two functions, t
 Batch norm is `normalize` over the samples (and places) of each channel; `axes.py` lists the family.
 """
 
-from ..engine import accumulator
-from ..graph import op
 from ..ops import mean, sqrt
 from ..ops.shape import cast
+from ..primitive import op
+from ..reduction import accumulator
 from ..tensor import named
 
 

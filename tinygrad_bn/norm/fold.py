@@ -20,8 +20,7 @@ def fold(weight, bias, running_mean, running_var, gamma, beta, eps):
     scale = 1 / array_module((weight,)).sqrt(running_var.astype(np.float64) + eps)
     if gamma is not None:
         scale = scale * gamma
-    offset = -running_mean if bias is None else bias.astype(np.float64) - running_mean
-    offset = scale * offset
+    offset = scale * (-running_mean if bias is None else bias.astype(np.float64) - running_mean)
     if beta is not None:
         offset = offset + beta
     scaled = scale.reshape(-1, *[1] * (weight.ndim - 1)) * weight

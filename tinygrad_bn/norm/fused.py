@@ -17,10 +17,10 @@ run on CuPy arrays and, to record, on Tensors.
 
 import functools
 
-from ..graph import op
 from ..kernels import accelerated, cpu_norm
 from ..ops import add, broadcast_to, mean, sqrt
-from ..ops.reduce import count
+from ..primitive import op
+from ..reduction import count
 from ..tensor import named
 from .composed import scale_and_shift, widened, zeros_like
 

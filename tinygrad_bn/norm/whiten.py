@@ -13,7 +13,7 @@ eigenvalues of Σ are equal.
 """
 
 from .. import ops
-from ..graph import describe
+from ..backend import describe
 from ..ops.linalg import identity_like
 from ..ops.shape import cast
 from ..tensor import named

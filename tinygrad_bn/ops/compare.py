@@ -1,12 +1,11 @@
 """Ops without gradients: comparisons, signs, positions. They are locally constant, so what they
 return is not recorded, and a gradient rule may treat it as a constant at every order."""
 
-from ..graph import op
+from ..primitive import op
 
-__all__ = [
-    "argmax", "argmin", "argsort", "bitwise_and", "bitwise_or", "equal", "greater", "greater_equal",
-    "invert", "isfinite", "less", "less_equal", "not_equal", "sign"
-]  # fmt: skip
+__all__ = ["argmax", "argmin", "argsort", "bitwise_and", "bitwise_or", "equal", "greater",
+           "greater_equal", "invert", "isfinite", "less", "less_equal", "not_equal",
+           "sign"]  # fmt: skip
 
 
 @op("=")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..backend import as_given
-from ..engine import accumulator, broadcast_to, sum_to
-from ..graph import op
+from ..engine import broadcast_to, sum_to
+from ..primitive import op
+from ..reduction import accumulator
 from .index import scatter_add
 from .shape import expand_dims
 

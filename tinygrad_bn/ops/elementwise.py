@@ -9,14 +9,12 @@ import numpy as np
 
 from .. import backend
 from ..engine import add
-from ..graph import op
+from ..primitive import op
 from .compare import equal, greater, less, not_equal, sign
 
-__all__ = [
-    "abs", "add", "clip", "cos", "div", "erf", "exp", "gelu", "leaky_relu", "log", "maximum",
-    "minimum", "mul", "neg", "pow", "relu", "sigmoid", "sin", "softplus", "sqrt", "sub", "tanh",
-    "where"
-]  # fmt: skip
+__all__ = ["abs", "add", "clip", "cos", "div", "erf", "exp", "gelu", "leaky_relu", "log", "maximum",
+           "minimum", "mul", "neg", "pow", "relu", "sigmoid", "sin", "softplus", "sqrt", "sub",
+           "tanh", "where"]  # fmt: skip
 
 
 @op("−", lambda g, _out, _x, _y: g, lambda g, _out, _x, _y: -g)

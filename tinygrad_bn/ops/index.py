@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ..backend import array_of, copied, device_of, is_array, to_device
-from ..engine import accumulator
-from ..graph import describe, op
+from ..backend import array_of, copied, describe, device_of, is_array, to_device
+from ..primitive import op
+from ..reduction import accumulator
 
 __all__ = ["getitem", "scatter_add"]
 

@@ -14,8 +14,8 @@ import math
 
 import numpy as np
 
-from ..engine import accumulator
-from ..graph import op
+from ..primitive import op
+from ..reduction import accumulator
 from .shape import expand_dims, reshape, squeeze, swapaxes, transpose
 
 __all__ = ["cholesky", "eigh", "inv", "linear", "lyapunov", "matmul", "solve", "sqrtm"]
@@ -46,12 +46,12 @@ def _right_grad(g, _out, x, _y):
 @op("@", _left_grad, _right_grad)
 def matmul(xp, x, y):
     """x @ y: matrices, stacks of matrices (leading axes broadcast), vectors."""
-    return xp.matmul(x, y)
+    return xp.dot(x, y) if x.ndim == y.ndim == 2 else xp.matmul(x, y)  # dot costs less
 
 
 def _rows(x):
     """(…, n) as a matrix (rows, n)."""
-    return reshape(x, shape=(math.prod(x.shape[:-1]), x.shape[-1]))
+    return x if len(x.shape) == 2 else reshape(x, shape=(math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 @op(
@@ -62,11 +62,13 @@ def _rows(x):
 )
 def linear(xp, x, weight, bias=None):
     """x @ weight.T + bias, for x (…, n), weight (m, n), bias (m,) or None."""
-    fits = x.shape[-1:] == weight.shape[1:]
-    if not fits or (bias is not None and bias.shape != weight.shape[:1]):
+    if x.shape[-1:] != weight.shape[1:] or (bias is not None and bias.shape != weight.shape[:1]):
         raise ValueError("wants input (…, n), weight (m, n), and bias (m,) or None")
-    out = xp.matmul(x, weight.T)
-    return out if bias is None else out + bias
+    out = matmul(x, weight.T)
+    if bias is None or out.dtype != bias.dtype:
+        return out if bias is None else out + bias
+    out += bias
+    return out
 
 
 def _symmetric(a):

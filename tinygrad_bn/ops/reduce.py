@@ -8,32 +8,15 @@ import math
 import numpy as np
 
 from ..backend import as_given
-from ..engine import accumulator, astype, broadcast_to
-from ..graph import op
+from ..engine import astype, broadcast_to
+from ..primitive import op
+from ..reduction import SUMMED, WIDER, accumulator, count, kept_shape, reduced_axes
 from .compare import equal, not_equal
 from .elementwise import abs, exp, log, pow, real, where
-from .shape import cast, concatenate, flip, pad, reduced_axes, reshape, split, squeeze
+from .shape import cast, concatenate, flip, pad, reshape, split, squeeze
 
-__all__ = [
-    "amax", "amin", "cumsum", "log_softmax", "logsumexp", "max", "mean", "min", "prod", "softmax",
-    "sum", "var", "vector_norm"
-]  # fmt: skip
-
-
-# In which a sum is computed; and a mean or variance: statistics of a million values need it.
-SUMMED = {np.dtype(np.float16): accumulator(np.float16)}
-WIDER = {**SUMMED, np.dtype(np.float32): np.float64}
-
-
-def kept_shape(shape, axis):
-    """`shape` with 1 for each reduced axis: as with keepdims=True."""
-    gone = reduced_axes(len(shape), axis)
-    return tuple([1 if i in gone else n for i, n in enumerate(shape)])
-
-
-def count(shape, axis):
-    """How many values go into one."""
-    return math.prod([shape[i] for i in reduced_axes(len(shape), axis)])
+__all__ = ["amax", "amin", "cumsum", "log_softmax", "logsumexp", "max", "mean", "min", "prod",
+           "softmax", "sum", "var", "vector_norm"]  # fmt: skip
 
 
 def _spread(values, shape, axis):
@@ -45,29 +28,26 @@ def _spread(values, shape, axis):
 
 
 def _reduced(reduction, x, wider, **options):
-    """A reduction of the array module's, within which x has the dtype that `wider` has for its own
+    """A reduction, a method of x, within which x has the dtype that `wider` has for its own
     (NumPy's choice, if none). What is floating point comes back in the dtype of x."""
-    out = reduction(x, dtype=wider.get(x.dtype), **options)
+    out = reduction(dtype=wider.get(x.dtype), **options)
     return out.astype(x.dtype, copy=False) if x.dtype.kind == "f" else out
 
 
 @op("Σ", lambda g, _out, _x, axis=None, keepdims=False: _spread(g, _x.shape, axis))
 def sum(xp, x, *, axis=None, keepdims=False):
     """The sum. Integers and booleans are summed as int64, float16 in float32."""
-    axis = reduced_axes(len(x.shape), axis)
-    return _reduced(xp.sum, x, SUMMED, axis=axis, keepdims=keepdims)
+    return _reduced(x.sum, x, SUMMED, axis=reduced_axes(len(x.shape), axis), keepdims=keepdims)
 
 
-@op(
-    "mean",
-    lambda g, _out, _x, axis=None, keepdims=False: _spread(
-        g * (1.0 / (count(_x.shape, axis) or math.nan)), _x.shape, axis
-    ),
-)
+def _mean_grad(g, _out, _x, axis=None, keepdims=False):
+    return _spread(g * (1.0 / (count(_x.shape, axis) or math.nan)), _x.shape, axis)
+
+
+@op("mean", _mean_grad)
 def mean(xp, x, *, axis=None, keepdims=False):
     """The mean, summed in twice the precision of x."""
-    axis = reduced_axes(len(x.shape), axis)
-    return _reduced(xp.mean, x, WIDER, axis=axis, keepdims=keepdims)
+    return _reduced(x.mean, x, WIDER, axis=reduced_axes(len(x.shape), axis), keepdims=keepdims)
 
 
 def _var_grad(g, _out, x, axis=None, correction=0, keepdims=False):
@@ -80,18 +60,17 @@ def _var_grad(g, _out, x, axis=None, correction=0, keepdims=False):
 def var(xp, x, *, axis=None, correction=0, keepdims=False):
     """The variance, Σ(x − mean)² / (n − correction): biased unless correction=1."""
     axis = reduced_axes(len(x.shape), axis)
-    return _reduced(xp.var, x, WIDER, axis=axis, ddof=correction, keepdims=keepdims)
+    return _reduced(x.var, x, WIDER, axis=axis, ddof=correction, keepdims=keepdims)
 
 
-@op(
-    "Σ…",
-    lambda g, _out, _x, axis=None: reshape(
-        flip(cumsum(flip(g, axis=axis), axis=axis), axis=axis), shape=_x.shape
-    ),
-)
+def _cumsum_grad(g, _out, _x, axis=None):
+    return reshape(flip(cumsum(flip(g, axis=axis), axis=axis), axis=axis), shape=_x.shape)
+
+
+@op("Σ…", _cumsum_grad)
 def cumsum(xp, x, *, axis=None):
     """The sums of the values up to each along `axis` (of the flattened x for None)."""
-    return _reduced(xp.cumsum, x, SUMMED, axis=axis)
+    return _reduced(x.cumsum, x, SUMMED, axis=axis)
 
 
 def prod(x, axis=None, keepdims=False):

@@ -4,34 +4,22 @@ import itertools
 import math
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..backend import array_module
 from ..engine import astype, broadcast_to, sum_to
-from ..graph import op
+from ..primitive import op
+from ..reduction import reduced_axes
 from .compare import argsort
 from .index import getitem, scatter_add
 
-__all__ = [
-    "astype", "broadcast_to", "concatenate", "expand_dims", "flip", "pad", "reshape", "sort",
-    "split", "squeeze", "stack", "sum_to", "swapaxes", "take_along_axis", "transpose"
-]  # fmt: skip
+__all__ = ["astype", "broadcast_to", "concatenate", "expand_dims", "flip", "pad", "reshape", "sort",
+           "split", "squeeze", "stack", "sum_to", "swapaxes", "take_along_axis",
+           "transpose"]  # fmt: skip
 
 
 def cast(x, dtype):
     """x converted to `dtype`; itself, if that is its own."""
     return x if x.dtype == dtype else astype(x, dtype=dtype)
-
-
-def reduced_axes(ndim, axis):
-    """The axes that a reduction of an `ndim`-dimensional array removes, none negative.
-
-    A number has no axis, but as in NumPy one may ask for its 0 or -1.
-    """
-    if axis is None:
-        return tuple(range(ndim))
-    axes = normalize_axis_tuple(axis, ndim or 1, allow_duplicate=True)
-    return axes if ndim else ()
 
 
 @op("reshape", lambda g, _out, _x, shape: reshape(g, shape=_x.shape))

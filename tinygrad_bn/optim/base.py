@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..backend import as_array, on_device_of
+from ..backend import as_array, describe, on_device_of
 from ..functional import arguments
 from ..functional.arguments import NUMBERS
-from ..graph import Tensor, at_place, describe
+from ..graph import Tensor, at_place
 from ..recording import mark_written
 from .flat import Flat, sharing
 

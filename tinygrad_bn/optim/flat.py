@@ -8,10 +8,10 @@ import copy
 import itertools
 from typing import Any
 
-from ..backend import array_module, copied, device_of, extent, on_device_of
-from ..engine import accumulator
-from ..graph import Tensor, describe
+from ..backend import array_module, copied, describe, device_of, extent, on_device_of
+from ..graph import Tensor
 from ..recording import write
+from ..reduction import accumulator
 
 
 def sharing(parameters: list[Tensor]) -> tuple[int, int] | None:
@@ -36,10 +36,10 @@ def sharing(parameters: list[Tensor]) -> tuple[int, int] | None:
 class Flat:
     """Parameters of one dtype and device, end to end in `data`, of which their arrays become views.
 
-    `grad`: an array for their gradients, filled when a step is made. `state`: arrays of its kind by
-    name, which an optimizer keeps from step to step. Both are float32 for float16 parameters.
-    `steps`: how often the state of each parameter was moved; parameters of one count are stepped
-    together.
+    `grad`: an array for their gradients, where backward writes them (`Leaf.home`), complete after
+    `gather`. `state`: arrays of its kind by name, which an optimizer keeps from step to step. Both
+    are float32 for float16 parameters. `steps`: how often the state of each parameter was moved;
+    parameters of one count are stepped together.
 
     The parameters get new memory: what looked at the old one does not see the steps. So parameters
     that share memory cannot be tied here; `sharing` finds them.
@@ -54,10 +54,10 @@ class Flat:
             self.xp = array_module([parameters[0].data])
             self.data = self.xp.zeros(self.edges[-1], parameters[0].dtype)
             self.grad = self.xp.zeros(self.edges[-1], accumulator(parameters[0].dtype))
-        self.views = [
-            self.data[start:stop].reshape(p.shape)
-            for start, stop, p in zip(self.edges, self.edges[1:], parameters)
-        ]
+        self.views, self.homes = (
+            [flat[i:j].reshape(p.shape) for i, j, p in zip(self.edges, self.edges[1:], parameters)]
+            for flat in (self.data, self.grad)
+        )
         self.gather()
 
     def __deepcopy__(self, memo: dict) -> "Flat":
@@ -70,8 +70,7 @@ class Flat:
         """Bring in the gradients, and parameters whose array was replaced. Returns which parameters
         have a gradient: ranges of neighbours whose state was moved equally often."""
         runs: list[range] = []
-        gradients: list[list] = []  # of each run
-        for k, (p, view) in enumerate(zip(self.parameters, self.views)):
+        for k, (p, view, home) in enumerate(zip(self.parameters, self.views, self.homes)):
             if p.data is not view:
                 if (p.shape, p.dtype, p.device) != (view.shape, view.dtype, device_of(view)):
                     raise RuntimeError(
@@ -80,18 +79,19 @@ class Flat:
                     )
                 write(view, p.data)
                 p.data = view
-            gradient = p.grad
-            if gradient is None:
-                continue  # frozen, or unused in the loss
+            leaf = p.node
+            if leaf is None:
+                continue  # frozen
+            if not (leaf.is_at_home and leaf.home is home):
+                gradient, leaf.home = p.grad, home
+                if gradient is None:
+                    continue  # unused in the loss
+                with on_device_of(home):
+                    home[...] = gradient.data
             if runs and runs[-1].stop == k and self.steps[k] == self.steps[k - 1]:
                 runs[-1] = range(runs[-1].start, k + 1)
             else:
                 runs.append(range(k, k + 1))
-                gradients.append([])
-            gradients[-1].append(gradient.data.ravel())
-        with on_device_of(self.data):
-            for run, parts in zip(runs, gradients):
-                self.xp.concatenate(parts, out=self.grad[self.where(run)])
         return runs
 
     def where(self, run: range) -> slice:

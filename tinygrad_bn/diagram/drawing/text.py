@@ -67,8 +67,9 @@ def summary(value: Any) -> str:
         mean, deviation = wide.mean(), wide.std()
         exact = array.dtype.kind != "f"
         noise = 0 if exact else 4 * np.finfo(array.dtype).eps * np.abs(wide).max()
-    # What is not larger than a few roundings of the largest element has no digits to show.
-    middle = "≈ 0" if 0 < abs(mean) < noise else number(mean)
+    # What is not larger than a few roundings of the largest element has no digits to show; whether
+    # such a mean is 0 exactly differs from one processor to another.
+    middle = "≈ 0" if abs(mean) < noise else number(mean)
     return f"mean {middle} ± {number(0 if deviation < noise else deviation)}"
 
 

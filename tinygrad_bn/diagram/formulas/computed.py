@@ -6,9 +6,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from ...backend import is_array
-from ...graph import Op
-from ...ops.reduce import kept_shape
-from ...ops.shape import reduced_axes
+from ...primitive import Op
+from ...reduction import kept_shape, reduced_axes
 from ...scalar import Scalar
 from .formula import (
     Apply,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...backend import to_device
-from ...ops.reduce import kept_shape
+from ...reduction import kept_shape
 from ...scalar import Scalar
 from ..recorded.paths import edges_into, propagate
 from ..recorded.record import Graph, Node, Output

@@ -11,11 +11,10 @@ import numpy as np
 
 from ... import ops
 from ...backend import array_module, is_array, on_device_of, to_device
-from ...engine import parents, toposort
-from ...graph import Leaf, Tensor
+from ...graph import Leaf, Tensor, parents, toposort
 from ...ops import elementwise
-from ...ops.reduce import count
 from ...recording import enable_grad, guarded_by, tracing
+from ...reduction import count
 from ...transforms import passing
 from ..recorded.record import Edge, Node
 from ..recorded.symbols import Place, numbered

@@ -8,7 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from ... import ops
-from ...graph import Op, Tensor
+from ...graph import Tensor
+from ...primitive import Op
 from ...recording import enable_grad, tracing
 from ...scalar import Scalar
 from ..recorded.paths import edges_into

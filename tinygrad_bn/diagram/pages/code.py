@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ... import ops
-from ...graph import Op
+from ...primitive import Op
 from ...scalar import Scalar
 from ..reading import Reading
 from ..recorded.record import Node

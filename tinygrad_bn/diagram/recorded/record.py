@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ... import graph as engine_graph
-from ...backend import extent, storage_of, to_device
-from ...engine import fit, grad, listed, parents, toposort
-from ...graph import Leaf, Tensor, at_place, describe
+from ...backend import describe, extent, storage_of, to_device
+from ...engine import fit, grad, listed
+from ...graph import Leaf, Tensor, at_place, parents, toposort
 from ...norm.axes import FAMILY
 from ...recording import guarded_by, no_grad, tracing, written_since
 from ...scalar import Scalar

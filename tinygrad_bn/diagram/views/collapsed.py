@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from ...engine import toposort
+from ...graph import toposort
 from ..drawing.sketch import Box, Column, Frame, Row, Sketch, Wire, joined, plain
 from ..drawing.text import clean, several, summary
 from ..reading import Reading, shape_of, tooltip

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from ...engine import toposort
+from ...graph import toposort
 from ..reading import Reading, is_plain_number
 from ..recorded.record import Graph, Node
 from ..recorded.symbols import Place

@@ -192,6 +192,7 @@ def saved(reading: Reading, nodes: Iterable[int]) -> dict[Place, int]:
         kept = [
             ((edge.start, edge.output), recorded.arrays[edge.argument])
             for edge in reading.edges[node]
+            if recorded.arrays  # there are none if the rules read none
         ]
         kept += [((node, index), array) for index, array in enumerate(recorded.outputs or ())]
         for place, array in kept:

@@ -1,0 +1,55 @@
+"""Layers of x ← relu(batch_norm(x Wᵀ + b)) as one op, however many.
+
+Where layers are small, most of the time goes into recording ops and walking back through them.
+Every layer's z = x Wᵀ + b, μ, σ² and y are outputs of the op, with places in the graph; so this,
+too, is right at every order.
+"""
+
+from ..ops import linear, matmul, sum_to, transpose
+from ..primitive import op
+from . import norm_relu
+
+
+def layers_grads(gs, outs, *arrays, needs, eps):
+    """From the last layer to the first, the gradients at its W, b, γ, β and at its input."""
+    (x, *parameters), g, found = arrays, None, []
+    for k in reversed(range(len(eps))):
+        first = 4 * k
+        z, mu, var, y = outs[first : first + 4]
+        g_z, g_mu, g_var, g_y = gs[first : first + 4]
+        weight, bias, gamma, beta = parameters[first : first + 4]
+        needs_x, *needs_parameters = needs[first : first + 5]
+        below = outs[first - 1] if k else x
+        g, dgamma, dbeta = norm_relu.normalize_grads(
+            (_sum(g, g_y), g_mu, g_var),
+            (y, mu, var),
+            z,
+            gamma,
+            beta,
+            needs=(True, *needs_parameters[2:]),
+            axes=(0,),
+            eps=eps[k],
+        )
+        g = _sum(g, g_z)
+        dweight = matmul(transpose(g), below) if needs_parameters[0] else None
+        dbias = sum_to(g, shape=bias.shape) if needs_parameters[1] else None
+        found = [dweight, dbias, dgamma, dbeta, *found]
+        g = matmul(g, weight) if k or needs_x else None
+    return [g, *found]
+
+
+def _sum(a, b):
+    return b if a is None else a if b is None else a + b
+
+
+@op("linear, normalize, relu, …", joint=layers_grads, variadic=True)
+def layers(xp, *arrays, eps):
+    """z, μ, σ², y of each layer, one after the other, for a list of x (N, n) and of each layer W
+    (m, n), b (m,), γ (m,), β (m,), of which all but W may be None; `eps`: ε of each layer."""
+    (x, *parameters), outputs = arrays, []
+    for k in range(len(eps)):
+        weight, bias, gamma, beta = parameters[4 * k : 4 * k + 4]
+        z = linear.forward(xp, x, weight, bias)
+        x, mu, var = norm_relu.normalize_forward(z, gamma, beta, axes=(0,), eps=eps[k])
+        outputs += [z, mu, var, x]
+    return tuple(outputs)

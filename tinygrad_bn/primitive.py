@@ -1,0 +1,252 @@
+"""Primitive ops: a forward function on arrays, and gradient rules that are written with ops.
+
+The one rule: **an op called on arrays computes; called on Tensors it also records.** So a gradient
+rule, which is written with ops, runs at NumPy speed when it is fed arrays, and is itself recorded
+when it is fed Tensors: that gives derivatives of every order.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import recording
+from .backend import array_module, as_array, describe, is_array, on_device_of
+from .graph import Like, Node, Tensor, at_place
+from .recording import Trace, raise_if_written
+
+_KNOWN = {np.ndarray, float, int, bool, type(None)}  # what most arguments but Tensors are
+_REFUSALS = TypeError, ValueError, IndexError, AttributeError  # of a forward function
+
+
+class Plan(NamedTuple):
+    """What a node keeps, when some of its op's arguments have a place in the graph."""
+
+    needs: tuple[bool, ...]  # for which arguments gradients are wanted
+    keeps: tuple[bool, ...]  # which arguments their rules read; () for none
+    keeps_outputs: bool
+    first: tuple[int, ...]  # the indices of arguments that are all output number 0
+    is_wanted: bool  # whether any gradient is
+
+
+class Op:
+    """A primitive: a forward function on arrays, and its gradient rules, written with ops."""
+
+    def __init__(self, forward: Callable, label: str, vjps, joint, outputs, variadic: bool) -> None:
+        functools.update_wrapper(self, forward)
+        self.forward, self.label, self.vjps, self.joint = forward, label, vjps, joint
+        self.name, self.variadic = forward.__name__.lstrip("_"), variadic
+        parameters = list(inspect.signature(forward).parameters.values())[1:]
+        self.arity = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+        anyhow = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in parameters]
+        self.__signature__ = inspect.Signature(anyhow)
+        self.keeps_outputs = outputs and [not name.startswith("_") for name in outputs]
+        self.ruleless = [k for k, rule in enumerate(vjps) if rule is None]
+        reads = [len(inspect.signature(rule).parameters) for rule in vjps if rule]
+        if vjps and (len(vjps) != self.arity or any(n < 2 + self.arity for n in reads)):
+            names = ", ".join(p.name for p in parameters[: self.arity])
+            raise TypeError(
+                f"{self.name}: wants a rule (g, out, {names}) for each of its arguments"
+            )
+        self._plans: dict = {}
+
+    def __repr__(self) -> str:
+        return f"<op {self.name} {self.__signature__}>"
+
+    def __call__(self, *args, **kwargs):
+        if len(args) != self.arity:
+            args, kwargs = self._bind(args, kwargs)
+        for arg in args:
+            if type(arg) not in _KNOWN:
+                break
+        else:
+            try:
+                return self.forward(np, *args, **kwargs)
+            except _REFUSALS as error:
+                raise self._refusal(args, error) from error
+        arrays, parents, indices, places, plain = [], [], [], 1, True
+        for arg in args:
+            places += places  # bit by bit, which arguments have a place in the graph
+            if isinstance(arg, Tensor):
+                plain = False
+                arrays.append(arg.data)
+                parents.append(arg.node)
+                indices.append(arg.index)
+                if arg.node is not None:
+                    places += 1
+            else:
+                known = type(arg) in _KNOWN or is_array(arg) or isinstance(arg, np.generic)
+                arrays.append(arg if known else self._converted(arg))
+                parents.append(None)
+                indices.append(0)
+        out = self._compute(arrays, kwargs)
+        if plain:
+            return out
+        plan = self._plans.get(places) or self._plan(places)
+        if plan.is_wanted and recording.recording.get():
+            return self._record(plan, args, arrays, parents, indices, out, kwargs)
+        return tuple(map(at_place, out)) if type(out) is tuple else at_place(out)
+
+    def _compute(self, arrays, kwargs):
+        try:
+            if (xp := array_module(arrays)) is np:
+                return self.forward(np, *arrays, **kwargs)
+            with on_device_of(next(filter(is_array, arrays))):
+                return self.forward(xp, *arrays, **kwargs)
+        except _REFUSALS as error:
+            raise self._refusal(arrays, error) from error
+
+    def _refusal(self, arrays, error):
+        kind = next((k for k in (IndexError, ValueError) if isinstance(error, k)), TypeError)
+        return kind(f"{self.name}({', '.join(map(describe, arrays))}): {error}")
+
+    def _converted(self, arg):
+        """A list, or an array of another library, as an array."""
+        try:
+            return as_array(arg)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+
+    def _bind(self, args, kwargs):
+        """Arguments given by name and options given by position, put where they belong."""
+        try:
+            values = self.__signature__.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        names = list(self.__signature__.parameters.items())
+        if self.variadic:
+            return tuple(values.pop(names[0][0])), values
+        return [values.pop(name, p.default) for name, p in names[: self.arity]], values
+
+    def _record(self, plan, args, arrays, parents, indices, out, kwargs):
+        """Make the node, with what the needed rules read and nothing else."""
+        needs, keeps, keeps_outputs, first, _ = plan
+        for k in self.ruleless:
+            parents[k] = None  # no gradient can come back to it
+        node = Node()
+        node.op, node.needs, node.parents, node.kwargs = self, needs, parents, kwargs
+        node.indices = indices if any(indices) else first
+        node.arrays = keeps and [arrays[k] if keep else None for k, keep in enumerate(keeps)]
+        node.time, node.likes, node.outputs = next(recording.ticks), None, None
+        node.many = len(out) if type(out) is tuple else 0
+        given = {id(a) for a in arrays}
+        results = []
+        for o in out if node.many else (out,):
+            results.append(result := at_place(o, node, len(results)))
+            o = result.data
+            if type(o) is np.ndarray and id(o) not in given:
+                o.setflags(False)  # (write=False) a rule may read it: nobody writes into it
+            if o.dtype.kind != "f":
+                if o.dtype.kind not in "iub":
+                    raise TypeError(f"{self.name}: its result is {describe(o)}, wants real numbers")
+                result.node = None  # a result of integers (of astype, say) is where gradients end
+        dtype, shape = o.dtype, o.shape
+        for a in arrays:
+            if type(a) is not float and (
+                node.many or getattr(a, "dtype", None) is not dtype or a.shape != shape
+            ):
+                node.likes = [None if a is None else Like(a) for a in arrays]
+                break
+        scopes, journals = recording.scopes.get(), recording.journals.get()
+        if keeps_outputs or journals or scopes is not None:
+            outs = [result.data for result in results]
+            if keeps_outputs:
+                kept = self.keeps_outputs
+                node.outputs = [o if k else None for o, k in zip(outs, kept)] if kept else outs
+            if scopes is not None:
+                names = tuple([getattr(a, "name", None) for a in args])
+                node.trace = Trace(tuple(arrays), names, tuple(outs), scopes)
+            for note in journals:
+                note(node, arrays, outs)
+        return tuple(results) if node.many else result
+
+    def _plan(self, places: int) -> Plan:
+        """Which arguments the needed rules read: those whose parameter's name does not start with
+        an underscore. `places`: a bit for each argument, after a 1."""
+        bits = [bit == "1" for bit in bin(places)[3:]]
+        has = self.vjps or [self.joint] * len(bits)
+        needs = tuple([bit and rule is not None for bit, rule in zip(bits, has)])
+        keeps_outputs, keeps = False, [False] * len(needs)
+        for rule in {rule for rule, need in zip(has, needs) if need}:
+            _, out, *names = inspect.signature(rule).parameters
+            names = names[:1] * len(needs) if self.variadic else names[: len(needs)]
+            keeps_outputs |= not out.startswith("_")
+            keeps = [k or not name.startswith("_") for k, name in zip(keeps, names)]
+        kept = tuple(keeps) if any(keeps) else ()
+        self._plans[places] = plan = Plan(needs, kept, keeps_outputs, (0,) * len(needs), any(needs))
+        return plan
+
+    def gradients(self, node: Node, g: Any, needs: Sequence[bool], create_graph: bool) -> Sequence:
+        """What the rules make of `g`, the gradient at the output (a list, if there are many).
+
+        With `create_graph` they are fed Tensors, at the places where the kept values came from.
+        """
+        likes, arguments, outputs = node.likes, node.arrays, node.outputs
+        if arguments is None:
+            if node.refill is None:
+                raise RuntimeError(
+                    f"{self.name}: backward ran through this graph before and freed it; "
+                    "to run it again, give the first run retain_graph=True"
+                )
+            segment, number = node.refill
+            arguments, outputs = segment.take(number)
+        if node.time < recording.now:
+            raise_if_written(self.name, (*arguments, *(outputs or ())), node.time)
+        if create_graph:
+            arguments = [
+                a if a is None or parent is None else at_place(a, parent, i)
+                for a, parent, i in zip(arguments, node.parents, node.indices)
+            ]
+            for tensor, name in zip(arguments, node.trace.input_names if node.trace else ()):
+                if isinstance(tensor, Tensor):
+                    tensor.name = name
+            if outputs is not None:
+                outputs = [o if o is None else at_place(o, node, i) for i, o in enumerate(outputs)]
+        # An argument that was not kept is seen as its shape and dtype; without `likes`, those of g.
+        if likes is None:
+            likes = [Like(g)] * len(needs)
+        if not arguments:
+            arguments = likes
+        else:
+            arguments = [like if a is None else a for a, like in zip(arguments, likes)]
+        out = outputs if node.many or outputs is None else outputs[0]
+        if self.joint:
+            gradients = self.joint(g, out, *arguments, needs=needs, **node.kwargs)
+            if len(gradients) != len(needs):
+                raise RuntimeError(
+                    f"{self.name}: its joint rule returned {len(gradients)} gradients, "
+                    f"wants {len(needs)}, one an argument"
+                )
+            return gradients
+        return [
+            rule(g, out, *arguments, **node.kwargs) if need else None
+            for rule, need in zip(self.vjps, needs)
+        ]
+
+
+def op(label: str, *vjps, joint=None, outputs=None, variadic=False) -> Callable[[Callable], Op]:
+    """Make a primitive of a forward function `f(xp, *arrays, **options)`, its label in pictures and
+    its gradient rules. This is how every op of the library is made, and how a user makes one.
+
+    `vjps`: for each array argument a rule `(g, out, *arrays, **options)`, which gives the gradient
+    at that argument for the gradient `g` at the output `out`; None where there is none. `joint`:
+    instead, one rule for all, `(g, out, *arrays, needs, **options)`, which returns one gradient an
+    argument (None where `needs` is false). A parameter with a leading underscore is not kept for
+    backward: the rule sees its shape and dtype. The engine sums a gradient back to the shape of an
+    argument that was broadcast, and casts it to its dtype. If the op returns a tuple, `outputs`
+    names its members (underscore: not kept) and `g` and `out` are lists. `variadic`: the op takes a
+    list of arrays. A rule is given the options that the call gave: repeat defaults in it.
+
+    >>> import tinygrad_bn as tg
+    >>> @tg.op("x³", lambda g, _out, x: g * 3 * x * x)
+    ... def cube(xp, x):
+    ...     return x * x * x
+    >>> x = tg.tensor(2.0, requires_grad=True)
+    >>> tg.grad(cube(x), x)
+    (tensor(12.),)
+    """
+    if not isinstance(label, str):
+        raise TypeError(f'op: got {type(label).__name__} as its label, wants text: @op("×", …)')
+    return lambda forward: Op(forward, label, vjps, joint, outputs, variadic)
