@@ -70,6 +70,7 @@ class Flat:
         """Bring in the gradients, and parameters whose array was replaced. Returns which parameters
         have a gradient: ranges of neighbours whose state was moved equally often."""
         runs: list[range] = []
+        elsewhere: dict[int, Any] = {}  # gradients that backward did not write here
         for k, (p, view, home) in enumerate(zip(self.parameters, self.views, self.homes)):
             if p.data is not view:
                 if (p.shape, p.dtype, p.device) != (view.shape, view.dtype, device_of(view)):
@@ -86,12 +87,18 @@ class Flat:
                 gradient, leaf.home = p.grad, home
                 if gradient is None:
                     continue  # unused in the loss
-                with on_device_of(home):
-                    home[...] = gradient.data
+                elsewhere[k] = gradient.data
             if runs and runs[-1].stop == k and self.steps[k] == self.steps[k - 1]:
                 runs[-1] = range(runs[-1].start, k + 1)
             else:
                 runs.append(range(k, k + 1))
+        with on_device_of(self.data):
+            for run in runs if elsewhere else ():
+                if elsewhere.keys() >= set(run):  # all in one operation
+                    parts = [elsewhere.pop(k).ravel() for k in run]
+                    self.xp.concatenate(parts, out=self.grad[self.where(run)])
+            for k, gradient in elsewhere.items():
+                self.homes[k][...] = gradient
         return runs
 
     def where(self, run: range) -> slice:
