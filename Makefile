@@ -1,15 +1,19 @@
 # make tour: train, compare and draw; leaves out/index.html
 # make test: everything that CI runs
+# make bench: how fast it is beside others (Python 3.11 or newer); writes benchmarks/results/speed.*
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: tour test clean
+.PHONY: tour test bench clean
 
 tour: .venv/installed-tour
 	$(BIN)/python -m tinygrad_bn tour
 
 test: .venv/installed-test
 	$(BIN)/python tests/everything.py
+
+bench: .venv-bench/installed
+	.venv-bench/bin/python -m benchmarks.speed
 
 .venv/installed-tour: setup.cfg pyproject.toml | .venv
 	$(BIN)/python -m pip install --quiet --editable ".[viz,train]"
@@ -19,8 +23,12 @@ test: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
-.venv:
-	$(PYTHON) -m venv .venv
+.venv-bench/installed: setup.cfg pyproject.toml | .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --editable ".[bench]"
+	touch $@
+
+.venv .venv-bench:
+	$(PYTHON) -m venv $@
 
 clean:
-	rm -rf .venv out build dist
+	rm -rf .venv .venv-bench out build dist

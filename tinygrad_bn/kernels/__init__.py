@@ -33,12 +33,11 @@ def accelerated(kernel: Callable) -> Callable[[Callable], Callable]:
 def _of_numpy(values: Iterable) -> bool:
     """Whether all arrays among the values, and in lists of them, are NumPy's."""
     for value in values:
-        if type(value) is not np.ndarray:
-            if isinstance(value, (list, tuple)):
-                if not _of_numpy(value):
-                    return False
-            elif isinstance(value, Tensor) or (
-                is_array(value) and not isinstance(value, np.ndarray)
-            ):
+        if value is None or type(value) is np.ndarray:
+            continue
+        if isinstance(value, (list, tuple)):
+            if not _of_numpy(value):
                 return False
+        elif isinstance(value, Tensor) or (is_array(value) and not isinstance(value, np.ndarray)):
+            return False
     return True

@@ -114,7 +114,9 @@ def _flat(array: np.ndarray, dtype: np.dtype, order: tuple | None = None) -> np.
     """The values in this order of the axes: read-only, as numba compiles a loop for each kind."""
     if order is not None:
         array = array.transpose(order)
-    flat = array.ravel() if array.dtype is dtype else array.astype(dtype).ravel()
+    if array.dtype is not dtype:
+        array = array.astype(dtype)
+    flat = array.ravel()
     flat.setflags(False)
     return flat
 
