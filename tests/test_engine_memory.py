@@ -12,6 +12,7 @@ from helpers import assert_values, leaf, vector
 import tinygrad_bn as tg
 from tinygrad_bn import functional as F
 from tinygrad_bn import nn, recording
+from tinygrad_bn.backend import owned
 
 
 @contextlib.contextmanager
@@ -182,3 +183,14 @@ def test_a_long_graph_that_was_never_run_backward_frees(cpu_only):
         first = weakref.ref(x)
         del x, y
         assert first() is None
+
+
+def test_an_array_that_somebody_else_sees_is_copied_and_no_other():
+    array, base, rows = np.ones(6), np.ones(6), np.ones((2, 6))
+    view, seen, row = base.reshape(2, 3), [array], rows[0]
+    assert owned(array) is not array
+    assert owned(view) is not view
+    assert owned(row) is not row
+    del base, seen
+    assert owned(array) is array
+    assert owned(view) is view

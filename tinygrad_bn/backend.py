@@ -114,19 +114,25 @@ def to_device(array: Any, device: str) -> Any:
 def owned(array: Any) -> Any:
     """The array itself if nobody sees it or its memory but one variable of the caller; else a copy.
     (Python counts the references to an object; where it does not, all are copied.)"""
-    alone = type(array) is np.ndarray and array.base is None and _references(array) == _ALONE
-    return array if alone else copied(array)
+    return array if type(array) is np.ndarray and _counts(array) in _ALONE else copied(array)
 
 
-_references = getattr(sys, "getrefcount", lambda _: 0)
+def _counts(array: np.ndarray) -> tuple[int, int] | None:
+    """How often an array is referred to, and another array of which it is all, in another shape."""
+    base = array.base
+    if base is None:
+        return sys.getrefcount(array), 0
+    is_all = type(base) is np.ndarray and base.base is None and base.size == array.size
+    return (sys.getrefcount(array), sys.getrefcount(base)) if is_all else None
 
 
-def _references_of_one_variable() -> int:
-    array = np.empty(0)
-    return (lambda array: _references(array))(array) or -1
+def _counts_of_unseen() -> set:
+    array, view = np.empty(2), np.empty(2).reshape(1, 2)
+    called = lambda array: _counts(array)  # noqa: E731 (as `owned` calls it)
+    return {called(array), called(view)}
 
 
-_ALONE = _references_of_one_variable()
+_ALONE = _counts_of_unseen() if hasattr(sys, "getrefcount") else set()
 
 
 def copied(array: Any) -> Any:
