@@ -4,6 +4,7 @@ import numpy as np
 
 import tinygrad_bn as tg
 from tinygrad_bn.backend import to_device
+from tinygrad_bn.kernels.compiled import ANNOUNCEMENT
 
 LAYOUTS = ("contiguous", "transposed", "channels last", "strided", "reversed")
 
@@ -79,3 +80,8 @@ def grid(shape, low=-2.0, high=2.0, seed=0):
     size = int(np.prod(shape))
     steps = np.random.default_rng(seed).permutation(size) + 0.3 + 0.07 * seed
     return (low + (high - low) * steps / max(size, 1)).reshape(shape)
+
+
+def complaints(stderr):
+    """The lines that a program wrote to stderr, but that it compiles (on a machine new to it)."""
+    return [line for line in stderr.splitlines() if line != ANNOUNCEMENT]

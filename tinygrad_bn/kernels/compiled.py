@@ -21,6 +21,8 @@ _lock = threading.Lock()  # numba's simplest pool of threads may be entered by o
 _threads: int | None = None  # what `set_num_threads` chose
 _pool_started = False
 
+ANNOUNCEMENT = "tinygrad_bn compiles its kernels with numba: this takes seconds, once"
+
 # The compiler may reorder sums, but must not assume that there is no NaN and no Inf.
 _OPTIONS = {
     "error_model": "numpy",  # x / 0 is Inf or NaN
@@ -141,7 +143,7 @@ def _announce_compilation() -> None:
             function = occurred.data["dispatcher"].py_func
             if not self.told and function.__module__.startswith(__package__):
                 self.told = True
-                _log.warning("compiling kernels with numba, which takes seconds, once")
+                _log.warning(ANNOUNCEMENT)
 
         def on_end(self, occurred):
             pass
