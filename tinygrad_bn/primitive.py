@@ -130,25 +130,22 @@ class Op:
         node.indices = indices if any(indices) else first
         node.arrays = keeps and [arrays[k] if keep else None for k, keep in enumerate(keeps)]
         node.time, node.likes, node.outputs = next(recording.ticks), None, None
-        node.many = len(out) if type(out) is tuple else 0
-        given = {id(a) for a in arrays}
-        results = []
-        for o in out if node.many else (out,):
-            results.append(result := at_place(o, node, len(results)))
-            o = result.data
-            if type(o) is np.ndarray and id(o) not in given:
-                o.setflags(False)  # (write=False) a rule may read it: nobody writes into it
-            if o.dtype.kind != "f":
-                if o.dtype.kind not in "iub":
-                    raise TypeError(f"{self.name}: its result is {describe(o)}, wants real numbers")
-                result.node = None  # a result of integers (of astype, say) is where gradients end
-        dtype, shape = o.dtype, o.shape
-        for a in arrays:
-            if type(a) is not float and (
-                node.many or getattr(a, "dtype", None) is not dtype or a.shape != shape
-            ):
-                node.likes = [None if a is None else Like(a) for a in arrays]
-                break
+        if type(out) is tuple:
+            given = {*map(id, arrays)}
+            node.many, alike = len(out), False
+            results = tuple([self._result(o, node, k, id(o) in given) for k, o in enumerate(out)])
+        else:
+            node.many, alike, is_argument, dtype, shape = 0, True, False, out.dtype, out.shape
+            for a in arrays:
+                if a is out:
+                    is_argument = True
+                elif type(a) is not float and (
+                    getattr(a, "dtype", None) is not dtype or a.shape != shape
+                ):
+                    alike = False
+            results = (self._result(out, node, 0, is_argument),)
+        if not alike:
+            node.likes = [None if a is None else Like(a) for a in arrays]
         scopes, journals = recording.scopes.get(), recording.journals.get()
         if keeps_outputs or journals or scopes is not None:
             outs = [result.data for result in results]
@@ -160,7 +157,19 @@ class Op:
                 node.trace = Trace(tuple(arrays), names, tuple(outs), scopes)
             for note in journals:
                 note(node, arrays, outs)
-        return tuple(results) if node.many else result
+        return results if node.many else results[0]
+
+    def _result(self, array, node, index, is_argument):
+        """Output number `index` of a node as a Tensor."""
+        result = at_place(array, node, index)
+        array = result.data
+        if array.dtype.kind != "f":
+            if array.dtype.kind not in "iub":
+                raise TypeError(f"{self.name}: its result is {describe(array)}, wants real numbers")
+            result.node = None  # a result of integers (of astype, say) is where gradients end
+        if type(array) is np.ndarray and not is_argument:
+            array.setflags(False)  # (write=False) a rule may read it: nobody writes into it
+        return result
 
     def _plan(self, places: int) -> Plan:
         """Which arguments the needed rules read: those whose parameter's name does not start with
