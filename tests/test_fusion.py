@@ -148,6 +148,39 @@ def test_bad_input_is_told_as_by_the_modules(shape, error):
             run(leaf(np.ones(shape)))
 
 
+def of_one(kind):
+    return kind(np.ones(1))
+
+
+BAD = {
+    "running_var of one": (1, "running_var", lambda: of_one(tg.Tensor)),
+    "running_mean of float32": (1, "running_mean", lambda: tg.zeros(5)),
+    "no running_var": (1, "running_var", lambda: None),
+    "β of one": (1, "bias", lambda: of_one(nn.Parameter)),
+    "γ of one": (1, "weight", lambda: of_one(nn.Parameter)),
+    "negative ε": (1, "eps", lambda: -1.0),
+    "momentum of 2": (1, "momentum", lambda: 2.0),
+    "b of one": (0, "bias", lambda: of_one(nn.Parameter)),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_layers_are_told_as_by_the_modules_and_nothing_moves(name):
+    module, attribute, value = BAD[name]
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    said = []
+    for run in (lambda net: net(leaf(x)), lambda net: one_by_one(net, leaf(x))):
+        net = perceptron()
+        setattr(net[module], attribute, value())
+        before = [(buffer, buffer.data.copy()) for buffer in net.buffers()]
+        with pytest.raises((TypeError, ValueError)) as error:
+            run(net)
+        said.append(str(error.value))
+        for buffer, values in before:
+            np.testing.assert_array_equal(buffer.cpu().numpy(), tg.Tensor(values).cpu().numpy())
+    assert said[0] == said[1]
+
+
 def test_statistics_do_not_move_in_a_step_that_is_checked():
     net = perceptron()
     before = [buffer.data.copy() for buffer in net.buffers()]

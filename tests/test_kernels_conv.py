@@ -203,3 +203,11 @@ def test_several_python_threads_at_once():
     for answer in answers:
         for got, want in zip(answer, wanted):
             np.testing.assert_array_equal(got, want)
+
+
+def test_a_window_in_the_padding_has_no_maximum():
+    x = np.arange(1, 9, dtype=np.float32).reshape(1, 1, 8)
+    how = {"kernel": (1,), "stride": (1,), "padding": ((1, 1),), "dilation": (1,)}
+    values, where = tg.ops.conv.max_pool(x, **how)
+    np.testing.assert_array_equal(values.ravel(), [0, *range(1, 9), 0])
+    np.testing.assert_array_equal(where.ravel(), [-1, *range(8), -1])

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers import host, leaf, on_device, share_memory
+from helpers import assert_values, host, leaf, on_device, share_memory, vector
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -349,3 +349,15 @@ def test_a_model_that_moved_needs_a_new_optimizer_and_nothing_has_moved():
     with pytest.raises(RuntimeError, match="make the optimizer after moving the model"):
         optimizer.step()
     assert host(p).tolist() == [1, 1]
+
+
+def test_a_leaf_that_was_replaced_writes_no_gradient_for_its_successor():
+    p = vector(1.0, 2.0)
+    optimizer = tg.optim.SGD([p], lr=1.0)
+    before = (p * 3).sum()
+    p.requires_grad = False
+    p.requires_grad = True
+    optimizer.step()
+    (p * 10).sum().backward()
+    before.backward()
+    assert_values(p.grad, 10.0, 10.0)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
 
-import numpy as np
-
 from .backend import Setting, describe, extent, on_device_of, storage_of
 
 recording: ContextVar[bool] = ContextVar("recording", default=True)
@@ -160,17 +158,10 @@ def written_since(array: Any, time: int) -> bool:
     return any(w > time and a <= last and first <= b for (a, b), w in list(writes.parts.items()))
 
 
-def _is_fixed(array: np.ndarray) -> bool:
-    """Whether nobody can write into it: so are the results of ops."""
-    return array.base is None and not array.flags.writeable
-
-
 def raise_if_written(op: str, arrays: Iterable, time: int) -> None:
     """A RuntimeError if one of the arrays that an op kept was written into after `time`."""
     for array in arrays:
-        if array is None or (type(array) is np.ndarray and _is_fixed(array)):
-            continue
-        if written_since(array, time):
+        if array is not None and written_since(array, time):
             what = f"{op}: {describe(array)}, which its gradient needs, was changed in place"
             by = "an optimizer, load_state_dict, += and the like, or batch norm in training"
             raise RuntimeError(f"{what} after it was recorded (by {by}); repeat the forward pass")

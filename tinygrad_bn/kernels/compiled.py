@@ -1,7 +1,9 @@
 """Loops that numba compiles: when, on how many threads, and for one Python thread at a time.
 
 numba is optional. It takes a third of a second to import and seconds to compile, so it is imported
-when the first loop is asked for, and what it compiles stays on disk for the next process.
+when the first loop is asked for, and what it compiles stays on disk for the next process. (It
+compiles anew when the file of a loop has changed, but not for a change in a file that it imports:
+who edits `vectors.py` or an `inner` function deletes `__pycache__/*.nb?`.)
 """
 
 import functools
@@ -21,7 +23,10 @@ _lock = threading.Lock()  # numba's simplest pool of threads may be entered by o
 _threads: int | None = None  # what `set_num_threads` chose
 _pool_started = False
 
-ANNOUNCEMENT = "tinygrad_bn compiles its kernels with numba: this takes seconds, once"
+ANNOUNCEMENT = (
+    "tinygrad_bn compiles kernels with numba: this takes seconds for each kind of work and dtype, "
+    "until they are all on disk"
+)
 
 # The compiler may reorder sums, but must not assume that there is no NaN and no Inf.
 _OPTIONS = {
@@ -127,8 +132,16 @@ def _jit(function: Callable, **options: Any) -> Callable:
     try:
         return numba.njit(cache=True, **options, **_OPTIONS)(function)
     except RuntimeError:  # there is no folder that it can write into
-        _log.warning("numba finds no folder to keep compiled kernels in (NUMBA_CACHE_DIR)")
+        _warn_of_no_folder()
         return numba.njit(**options, **_OPTIONS)(function)
+
+
+@functools.cache
+def _warn_of_no_folder() -> None:
+    _log.warning(
+        "numba finds no folder to keep compiled kernels in: each process compiles them anew "
+        "(set NUMBA_CACHE_DIR to a folder that can be written into)"
+    )
 
 
 @functools.cache

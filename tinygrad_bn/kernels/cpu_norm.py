@@ -100,7 +100,9 @@ def move(running_mean, running_var, mu, var, scale, momentum) -> bool:
         or type(running_mean) is not np.ndarray
         or type(momentum) is not float
         or dtype not in _DTYPES
-        or running_var.dtype is not dtype
+        or (running_var.dtype, running_var.shape) != (dtype, running_mean.shape)
+        or mu.size % running_mean.size
+        or var.shape != mu.shape
         or not (running_mean.flags.c_contiguous and running_var.flags.c_contiguous)
     ):
         return False

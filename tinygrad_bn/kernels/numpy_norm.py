@@ -22,7 +22,7 @@ _PIECE = 1024  # values that are summed in the dtype of x
 def normalize(x, gamma, beta, *, axes, eps, centred=True, relu=False):
     """(y, μ, σ²) of `norm.fused.normalize_forward`; with `relu`, y = max(y, 0)."""
     axes, kept = _arrangement(x.shape, axes)
-    dtype = np.dtype(accumulator(x.dtype))
+    dtype = np.dtype(accumulator(x.dtype)).newbyteorder("=")
     y, eps = np.empty_like(x), dtype.type(eps)
     mu, var = np.zeros(kept, dtype)
     if centred and _of_columns(x, axes, gamma, beta):
@@ -195,6 +195,7 @@ def _ones(n: int, dtype: np.dtype) -> np.ndarray:
     return np.ones(n, dtype)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _normalize_columns(x, y, gamma, beta, mu, var, eps):
     parts = [slice(start, start + _PIECE) for start in range(0, len(x), _PIECE)]
     found = []
@@ -215,25 +216,25 @@ def _normalize_columns(x, y, gamma, beta, mu, var, eps):
             d = x[part] - k
         d *= scale
         np.add(d, shift, out=y[part], casting="same_kind")
+    if not np.dot(var, var) < math.inf:
+        far = ~(var < math.inf)  # squares were too large for the dtype, or something is not finite
+        some, found = x[:, far], np.zeros((2, 1, np.count_nonzero(far)), mu.dtype)
+        vectors = [None if v is None else v.reshape(-1)[far] for v in (gamma, beta)]
+        normalized = np.empty_like(some)
+        _normalize_blocks(some, normalized, *vectors, *found, (0,), eps, True)
+        y[:, far], mu[far], var[far] = normalized, *found[:, 0]
 
 
 def _moments(x: np.ndarray) -> tuple:
-    """d = x − k, for a k near the mean; k; and of each column of d the mean and the variance."""
+    """d = x − k, for a k near the mean; k; and of each column of d the mean and the variance, which
+    is not finite where squares are too large for the dtype."""
     ones, share = _ones(len(x), x.dtype), x.dtype.type(1 / len(x))
-    k = np.dot(ones, x)
-    k *= share
+    k = np.dot(ones * share, x)  # their sum might overflow
     d = x - k
     e = np.dot(ones, d)
     e *= share
-    with np.errstate(over="ignore"):
-        v = np.dot(ones, d * d)
-        safe = np.dot(v, v) < math.inf
-    if not safe:  # some are too large for the dtype, or NaN
-        far = ~(v < math.inf)
-        v *= share
-        v[far] = np.add.reduce(d[:, far] ** 2, axis=0, dtype=np.float64) / len(x)
-    else:
-        v *= share
+    v = np.dot(ones, d * d)
+    v *= share
     v -= e * e
     return d, k, e, np.maximum(v, 0, out=v)
 

@@ -53,7 +53,7 @@ def _guess(x, t):
         return x[0, t, 0, 0]
     for i in range(_FIRST):
         k += x[0, t, 0, i]
-    return k / x.dtype.type(_FIRST)
+    return k / x.dtype.type(_FIRST) if abs(k) < np.inf else x[0, t, 0, 0]
 
 
 @inner

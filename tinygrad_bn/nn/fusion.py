@@ -1,9 +1,11 @@
 """What `Sequential` runs as one op: layers of which nobody would see the inner values.
 
-Nothing is fused while a picture is taken, under hooks, or where a method was put in another's
-place. What is fused gives the same numbers, up to the last digit.
+Nothing is fused while a picture is taken, under hooks, in subclasses, or in a module that was given
+another `forward`. What is fused gives the same numbers, up to the last digit. Where something does
+not fit, the modules run one after the other, and say so.
 """
 
+import math
 from typing import Any
 
 from .. import recording
@@ -37,15 +39,27 @@ def dense_layers(modules: list[Module], input: Any) -> list[tuple[Linear, BatchN
     for linear, norm, relu in zip(modules[0::3], modules[1::3], modules[2::3]):
         if type(linear) is not Linear or type(norm) is not BatchNorm1d:
             break
-        weight, scale = linear.weight.data, norm.weight
+        weight = linear.weight.data
         fits = weight.shape[1] == width and weight.dtype == dtype and dtype != "float16"
         width = len(weight)
-        if not (fits and norm.num_features == width and (scale is None or scale.dtype == dtype)):
+        if not fits or norm.num_features != width or not _fits(linear, norm, width, dtype):
             break
         if not (takes_relu(norm, relu) and _is_plain(linear)):
             break
         found.append((linear, norm))
     return found
+
+
+def _fits(linear: Linear, norm: BatchNorm1d, width: int, dtype: Any) -> bool:
+    """Whether all vectors of a layer are as its output, and its numbers in their range."""
+    mean, var = norm.running_mean, norm.running_var
+    for vector in (linear.bias, norm.weight, norm.bias, mean, var):
+        if vector is not None and (vector.data.shape, vector.data.dtype) != ((width,), dtype):
+            return False
+    momentum = 0.0 if norm.momentum is None else norm.momentum
+    numbers = type(norm.eps) is float and type(momentum) is float
+    alike = (mean is None) == (var is None) == (norm.num_batches_tracked is None)
+    return numbers and 0 <= norm.eps < math.inf and 0 <= momentum <= 1 and alike
 
 
 def run_layers(fitting: list[tuple[Linear, BatchNorm1d]], input: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import itertools
 from typing import Any
 
 from ..backend import array_module, copied, describe, device_of, extent, on_device_of
-from ..graph import Tensor
+from ..graph import Leaf, Tensor
 from ..recording import write
 from ..reduction import accumulator
 
@@ -49,6 +49,7 @@ class Flat:
         self.parameters = parameters
         self.edges = [0, *itertools.accumulate(p.size for p in parameters)]
         self.steps = [0] * len(parameters)
+        self.leaves: list[Leaf | None] = [None] * len(parameters)  # that have a home here
         self.state: dict[str, Any] = {}
         with on_device_of(parameters[0].data):
             self.xp = array_module([parameters[0].data])
@@ -84,7 +85,8 @@ class Flat:
             if leaf is None:
                 continue  # frozen
             if not (leaf.is_at_home and leaf.home is home):
-                gradient, leaf.home = p.grad, home
+                gradient = p.grad
+                self._lend(k, leaf)
                 if gradient is None:
                     continue  # unused in the loss
                 elsewhere[k] = gradient.data
@@ -100,6 +102,13 @@ class Flat:
             for k, gradient in elsewhere.items():
                 self.homes[k][...] = gradient
         return runs
+
+    def _lend(self, k: int, leaf: Leaf) -> None:
+        """Give parameter k's leaf its home, of which one that it had before loses hold."""
+        before, self.leaves[k] = self.leaves[k], leaf
+        if before is not None and before is not leaf and before.home is self.homes[k]:
+            before.home, before.is_at_home = None, False
+        leaf.home = self.homes[k]
 
     def where(self, run: range) -> slice:
         """Where neighbouring parameters stand in the flat arrays."""
