@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT))
+from benchmarks.speed import measure, report
+from benchmarks.speed.measure import OURS, Contender, Target, Work
+from benchmarks.speed.worker import KINDS
 
-from benchmarks.speed import measure, report  # noqa: E402
-from benchmarks.speed.measure import OURS, Contender, Target, Work  # noqa: E402
-from benchmarks.speed.worker import KINDS  # noqa: E402
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")

@@ -169,6 +169,16 @@ def test_the_loops_know_all_members_but_one(kernel):
         assert (cpu_norm._plan(*args) is not None) == known, name
 
 
+def test_the_log_says_where_no_loop_runs(kernel, monkeypatch, caplog):
+    monkeypatch.undo()
+    x = np.ones((2, 3, 4), np.float32)
+    with caplog.at_level("DEBUG", "tinygrad_bn"):
+        assert (
+            cpu_norm._plan.__wrapped__(x.shape, x.strides, x.dtype, (1,), (1, 3, 1), None) is None
+        )
+    assert "NumPy normalizes float32(2, 3, 4) over the axes (1,)" in caplog.text
+
+
 def test_results_lie_in_memory_as_x_does():
     values = drawn(MEMBERS["of images"], layout="channels last")
     y, _, _, dx, _, _ = computed(MEMBERS["of images"], *values)

@@ -2,12 +2,14 @@
 
 import math
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from benchmarks.speed.scalars import MLP, Neuron
 from tinygrad_bn import Scalar
 
 numbers = st.floats(-3, 3).filter(lambda x: abs(x) > 0.01)
@@ -304,40 +306,9 @@ def test_micrograds_readme():
     assert f"{b.grad:.4f}" == "645.5773"
 
 
-class Neuron:
-    def __init__(self, nin, nonlin=True):
-        self.w = [Value(random.uniform(-1, 1)) for _ in range(nin)]
-        self.b = Value(0)
-        self.nonlin = nonlin
-
-    def __call__(self, x):
-        act = sum((wi * xi for wi, xi in zip(self.w, x)), self.b)
-        return act.relu() if self.nonlin else act
-
-    def parameters(self):
-        return [*self.w, self.b]
-
-
-class MLP:
-    def __init__(self, nin, nouts):
-        sizes = [nin, *nouts]
-        self.layers = [
-            [Neuron(n, nonlin=i != len(nouts) - 1) for _ in range(m)]
-            for i, (n, m) in enumerate(zip(sizes, nouts))
-        ]
-
-    def __call__(self, x):
-        for layer in self.layers:
-            x = [neuron(x) for neuron in layer]
-        return x[0] if len(x) == 1 else x
-
-    def parameters(self):
-        return [p for layer in self.layers for neuron in layer for p in neuron.parameters()]
-
-
 def test_micrograds_network_learns_xor():
     random.seed(1337)
-    model = MLP(2, [8, 1])
+    model = MLP(partial(Neuron, Value), 2, [8, 1])
     points = [((-1.0, -1.0), -1), ((-1.0, 1.0), 1), ((1.0, -1.0), 1), ((1.0, 1.0), -1)]
 
     def loss():

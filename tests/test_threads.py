@@ -107,6 +107,12 @@ def test_the_environment_says_how_many_threads_there_are(environment, threads):
     assert run(code, **given)[0] == threads
 
 
+def test_a_wrong_number_in_the_environment_is_named(monkeypatch):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "0")
+    with pytest.raises(ValueError, match=r"NUMBA_NUM_THREADS: got '0', wants"):
+        compiled.most_threads.__wrapped__()
+
+
 @pytest.mark.parametrize("n", [0, -1, 10_000, 1.0, "2", True, None])
 def test_a_wrong_number_of_threads_is_named(n):
     before = compiled.get_num_threads()

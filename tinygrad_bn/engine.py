@@ -25,10 +25,10 @@ def run_backward(
 ) -> dict:
     """One backward pass, from pairs of an output and the gradient at it.
 
-    Returns the finished sums {node: gradient}: at the nodes of `targets`, and then no
-    work is done that leads to none of them; or, without targets, wherever a `.grad` is kept. The
-    gradient at a node of many outputs is a list, None where nothing arrived. With `create_graph`
-    the rules are fed Tensors, and the gradients are Tensors.
+    Returns the finished sums {node: gradient}: at the nodes of `targets`, and then no work is done
+    that leads to none of them; or, without targets, wherever a `.grad` is kept. The gradient at a
+    node of many outputs is a list, None where nothing arrived. With `create_graph` the rules are
+    fed Tensors, and the gradients are Tensors.
     """
     order = youngest_first([output.node for output, _ in seeds])
     ends = None if targets is None else {target.node for target in targets}

@@ -69,7 +69,7 @@ class Leaf:
             self.grads[0] = at_place(copied(g))
 
     def grad(self, _index: int) -> Tensor | None:
-        """The gradient, which the caller may keep and change."""
+        """The gradient, which the caller may keep and change: so it leaves home."""
         if self.is_at_home:
             self.set_grad(0, at_place(copied(self.home)))
         return self.grads.get(0)

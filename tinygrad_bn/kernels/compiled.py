@@ -48,8 +48,11 @@ def loops(name: str) -> types.ModuleType | None:
 @functools.cache
 def most_threads() -> int:
     """How many threads numba's pool has: NUMBA_NUM_THREADS, or one for each usable core."""
+    asked = os.environ.get("NUMBA_NUM_THREADS")
+    if asked and _whole(asked) is None:  # numba itself would stumble later
+        raise ValueError(f"NUMBA_NUM_THREADS: got {asked!r}, wants a whole number ≥ 1")
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return _whole(os.environ.get("NUMBA_NUM_THREADS")) or usable or 1
+    return _whole(asked) or usable or 1
 
 
 def _whole(text: str | None) -> int | None:

@@ -6,6 +6,7 @@ Loops read and write flat arrays in the order of memory, so y and ∂x lie as x 
 
 import functools
 import itertools
+import logging
 import math
 import re
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from ..reduction import accumulator, kept_shape, reduced_axes
 from . import numpy_norm
 from .compiled import loops
 
+_log = logging.getLogger("tinygrad_bn")
 _SMALL = 1 << 16  # elements: for fewer, waking a second thread takes longer than the work
 _RUN = 4096  # elements that the loops may sum in the dtype of x
 
@@ -139,7 +141,15 @@ def _shape(array: Any) -> tuple | None:
 
 @functools.lru_cache(maxsize=512)
 def _plan(shape, strides, dtype, axes, gamma, beta) -> Plan | None:
-    """The plan for x, γ and β of these shapes; None if the loops know no way."""
+    """The plan for x, γ and β of these shapes; None, and a line in the log, if the loops know no
+    way."""
+    plan = _plan_of_loops(shape, strides, dtype, axes, gamma, beta)
+    if plan is None:
+        _log.debug("NumPy normalizes %s%s over the axes %s, which no loop does", dtype, shape, axes)
+    return plan
+
+
+def _plan_of_loops(shape, strides, dtype, axes, gamma, beta) -> Plan | None:
     dtype = np.dtype(accumulator(dtype))
     given = {shape for shape in (gamma, beta) if shape is not None}
     beside = given.pop() if given else ()
