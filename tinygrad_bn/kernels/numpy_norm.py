@@ -1,15 +1,17 @@
-"""Normalization on NumPy arrays: a block at a time, in which what shares statistics is contiguous.
+"""Normalization on NumPy arrays: in few calls where they are small, in the cache where large.
 
-Temporaries are as large as a block, or as one group that shares statistics if that is larger, so
-most memory traffic stays in the cache. float16 and float32 are summed in twice the precision.
+Some groups that share statistics at a time are copied into scratch where each is contiguous, and
+worked on there in place. So memory is read once and written once, and most temporaries are as large
+as a block. float32 is summed by pieces, which are put together in float64, and float16 in float32.
 
 Where the columns of a matrix have statistics (batch norm of samples), BLAS adds them up: some rows
-at a time, shifted by the mean of these rows, and what it finds is put together in float64.
+at a time, by the product with ones.
 """
 
 import functools
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,47 +21,75 @@ _BLOCK = 1 << 17  # elements in a block: half a megabyte of float32
 _PIECE = 1024  # values that are summed in the dtype of x
 
 
+class _Plan(NamedTuple):
+    """What is the same for all arrays of these shapes."""
+
+    axes: tuple[int, ...]  # that share statistics, none negative
+    kept: tuple[int, ...]  # the shape of μ and σ²
+    dtype: np.dtype  # in which is computed
+    parts: list[tuple] | None  # of the rows, if the columns of a matrix have statistics: which, as
+    # many times 1, and as many times the share of one row
+
+
 def normalize(x, gamma, beta, *, axes, eps, centred=True, relu=False):
     """(y, μ, σ²) of `norm.fused.normalize_forward`; with `relu`, y = max(y, 0)."""
-    axes, kept = _arrangement(x.shape, axes)
-    dtype = np.dtype(accumulator(x.dtype)).newbyteorder("=")
-    y, eps = np.empty_like(x), dtype.type(eps)
-    mu, var = np.zeros(kept, dtype)
-    if centred and _of_columns(x, axes, gamma, beta):
-        _normalize_columns(_matrix(x), _matrix(y), gamma, beta, mu.ravel(), var.ravel(), eps)
+    plan = _plan(x.shape, x.dtype, axes, _shape(gamma), _shape(beta))
+    y, eps = np.empty_like(x), plan.dtype.type(eps)
+    if plan.parts and centred and x.flags.c_contiguous:
+        mu, var = _normalize_columns(_matrix(x), _matrix(y), gamma, beta, eps, plan)
+        mu, var = mu.reshape(plan.kept), var.reshape(plan.kept)
     else:
-        _normalize_blocks(x, y, gamma, beta, mu, var, axes, eps, centred)
+        mu, var = np.zeros((2, *plan.kept), plan.dtype)
+        _normalize_blocks(x, y, gamma, beta, mu, var, plan.axes, eps, centred)
     return np.maximum(y, 0, out=y) if relu else y, mu, var
 
 
 def normalize_grads(gs, outs, x, gamma, beta, *, needs, axes, eps, centred=True, relu=False):
     """(∂ℓ/∂x, ∂ℓ/∂γ, ∂ℓ/∂β) of `norm.fused.normalize_grads`; with `relu`, g counts where y > 0."""
     (g, g_mu, g_var), (y, mu, var) = gs, outs
-    (axes, _), eps = _arrangement(x.shape, axes), mu.dtype.type(eps)
-    dx = np.empty_like(x) if needs[0] else None
-    if relu and g is not None:
-        g = np.where(y > 0, g, g.dtype.type(0))
-    if centred and g is not None and g_mu is g_var is None and _of_columns(x, axes, gamma, beta):
-        to_x = None if dx is None else _matrix(dx)
-        dgamma, dbeta = _columns_grads(
-            _matrix(x), _matrix(g), to_x, gamma, mu.ravel(), var.ravel(), eps
-        )
+    plan = _plan(x.shape, x.dtype, axes, _shape(gamma), _shape(beta))
+    dx, eps = np.empty_like(x) if needs[0] else None, plan.dtype.type(eps)
+    y = y if relu and g is not None else None
+    alone = g is not None and g_mu is g_var is None
+    if plan.parts and alone and centred and x.flags.c_contiguous:
+        matrices = [None if v is None else _matrix(v) for v in (x, g, y, dx)]
+        dgamma, dbeta = _columns_grads(*matrices, gamma, mu.ravel(), var.ravel(), eps, plan)
         dgamma = dgamma.reshape(gamma.shape) if needs[1] else None
         return dx, dgamma, dbeta.reshape(beta.shape) if needs[2] else None
-    wide = WIDER.get(mu.dtype, mu.dtype)
+    wide = WIDER.get(plan.dtype, plan.dtype)
     dgamma, dbeta = (
         np.zeros(like.shape, wide) if need and g is not None else None
         for like, need in zip((gamma, beta), needs[1:])
     )
-    arrays = (x, dx, mu, var, g, g_mu, g_var, gamma, dgamma, dbeta)
-    _blocks_grads(*arrays, axes, eps, centred)
+    _blocks_grads(gs, x, y, dx, mu, var, gamma, dgamma, dbeta, plan.axes, eps, centred)
     return dx, dgamma, dbeta
 
 
+@functools.lru_cache(maxsize=256)
+def _plan(shape: tuple, dtype: np.dtype, axes: tuple, *affine: tuple | None) -> _Plan:
+    axes, parts = reduced_axes(len(shape), axes), None
+    dtype = np.dtype(accumulator(dtype)).newbyteorder("=")
+    vectors = [v for v in affine if v is not None]
+    alike = all([math.prod(v) == v[-1] == shape[-1] for v in vectors])
+    if alike and axes == tuple(range(len(shape) - 1)) and 0 not in shape:
+        rows = math.prod(shape[:-1])
+        starts = range(0, rows, _PIECE)
+        parts = [_part(start, min(start + _PIECE, rows), dtype) for start in starts]
+    return _Plan(axes, kept_shape(shape, axes), dtype, parts)
+
+
+def _part(start: int, stop: int, dtype: np.dtype) -> tuple:
+    n = stop - start
+    return slice(start, stop), np.ones(n, dtype), np.full(n, 1 / n, dtype)
+
+
+def _shape(array: np.ndarray | None) -> tuple | None:
+    return None if array is None else array.shape
+
+
 @functools.lru_cache(maxsize=64)
-def _arrangement(shape: tuple, axes: tuple) -> tuple:
-    """The axes that share statistics, none negative; and the shape of μ and σ² in one array."""
-    return reduced_axes(len(shape), axes), (2, *kept_shape(shape, axes))
+def _ones(n: int, dtype: np.dtype) -> np.ndarray:
+    return np.ones(n, dtype)
 
 
 # --- A block at a time ----------------------------------------------------------------------------
@@ -68,56 +98,96 @@ def _arrangement(shape: tuple, axes: tuple) -> tuple:
 def _normalize_blocks(x, y, gamma, beta, mu, var, axes, eps, centred):
     for parts in _blocks(x.shape, axes, x, y, mu, var, gamma, beta):
         x_part, y_part, mu_part, var_part, gamma_part, beta_part = parts
-        d = np.array(x_part, mu.dtype, order="C")
+        d, pieces = _scratch(x_part.shape, len(axes), mu.dtype)
+        d[...] = x_part
         if centred:
-            mean = _means(d, axes)
+            mean = _means(d, pieces)
             d -= mean
-            rounding = _means(d, axes)  # what the mean lost: at 1e4 float32 has three decimals
+            rounding = _means(d, pieces)  # what the mean lost: at 1e4 float32 has three decimals
             d -= rounding
-            mu_part[...] = mean + rounding
-        var_part[...] = _means(d * d, axes)
-        d *= 1 / np.sqrt(var_part + eps)
-        if gamma is not None:
-            d *= gamma_part
-        if beta is not None:
-            d += beta_part
-        y_part[...] = d
+            np.add(mean, rounding, out=mu_part)
+        var_part[...] = _means(d, pieces, pieces)
+        scale = 1 / np.sqrt(var_part + eps)
+        d *= scale if gamma is None else scale * gamma_part
+        np.add(d, d.dtype.type(0) if beta is None else beta_part, out=y_part)
 
 
-def _blocks_grads(x, dx, mu, var, g, g_mu, g_var, gamma, dgamma, dbeta, axes, eps, centred):
-    dtype, m = mu.dtype, count(x.shape, axes)
-    arrays = (x, dx, mu, var, g, g_mu, g_var, gamma, dgamma, dbeta)
-    for parts in _blocks(x.shape, axes, *arrays):
-        x_part, dx_part, mu_part, var_part, g_part, g_mu_part, g_var_part, gamma_part = parts[:8]
-        dgamma_part, dbeta_part = parts[8:]
-        d = np.array(x_part, dtype, order="C")
+def _blocks_grads(gs, x, y, dx, mu, var, gamma, dgamma, dbeta, axes, eps, centred):
+    """`y` is None where no ReLU followed."""
+    m, (g, g_mu, g_var) = count(x.shape, axes), gs
+    for parts in _blocks(x.shape, axes, *gs, x, y, dx, mu, var, gamma, dgamma, dbeta):
+        g_part, g_mu_part, g_var_part, x_part, y_part, dx_part, mu_part, var_part = parts[:8]
+        gamma_part, dgamma_part, dbeta_part = parts[8:]
+        d, d_pieces = _scratch(x_part.shape, len(axes), mu.dtype)
+        np.subtract(x_part, mu_part, out=d)
         if centred:
-            d -= mu_part
-            d -= _means(d, axes)
-        change = np.zeros_like(d) if g is None else np.array(g_part, dtype, order="C")
+            d -= _means(d, d_pieces)
+        change = slope = shift = mu.dtype.type(0)  # ∂x = change + slope · d + shift
         if g is not None:
-            r = 1 / np.sqrt(var_part + eps)
-            xhat = d * r
-            product = change * xhat
-            if dgamma is not None:
-                dgamma_part += _summed(product, dgamma_part.shape)
-            if dbeta is not None:
-                dbeta_part += _summed(change, dbeta_part.shape)
-            if gamma is not None:
-                change *= gamma_part
-                product *= gamma_part
-            xhat *= _means(product, axes)
+            change, pieces = _scratch(x_part.shape, len(axes), mu.dtype)
+            change[...] = g_part
+            if y is not None:
+                change *= y_part > 0
+            r = scale = 1 / np.sqrt(var_part + eps)
+            within = _vary_within(len(axes), gamma_part, dbeta_part)
+            if within:
+                if dgamma is not None:
+                    dgamma_part += _summed(change * d * r, dgamma_part.shape)
+                if dbeta is not None:
+                    dbeta_part += _summed(change, dbeta_part.shape)
+                if gamma is not None:
+                    change *= gamma_part
+            mean, product = _means(d, pieces), _means(d, pieces, d_pieces)
+            if not within:
+                if dgamma is not None:
+                    dgamma_part += _summed(product * r * m, dgamma_part.shape)
+                if dbeta is not None:
+                    dbeta_part += _summed(mean * m, dbeta_part.shape)
+                if gamma is not None:
+                    scale = r * gamma_part
+            change *= scale
+            slope = -scale * (r * product) * r  # r² may be beyond the dtype
             if centred:
-                change -= _means(change, axes)
-            change -= xhat
-            change *= r
+                shift = -scale * mean
         if g_mu is not None and centred:
-            change += g_mu_part / m
+            shift = shift + g_mu_part / m
         if g_var is not None:
-            d *= g_var_part * dtype.type(2 / m)
-            change += d
+            slope = slope + g_var_part * mu.dtype.type(2 / m)
         if dx is not None:
-            dx_part[...] = change
+            d *= slope
+            d += shift
+            np.add(d, change, out=dx_part)
+
+
+def _scratch(shape: tuple, n: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """An array of this shape, in which groups of the last n axes are contiguous; and the groups in
+    pieces (…, pieces, values), which 0 fills up to the same length."""
+    lead, length = shape[: len(shape) - n], math.prod(shape[len(shape) - n :])
+    pieces = max(1, -(-length // _PIECE))
+    values = -(-length // pieces)
+    memory = np.empty((*lead, pieces * values), dtype)
+    memory[..., length:] = 0
+    return memory[..., :length].reshape(shape), memory.reshape(*lead, pieces, values)
+
+
+def _means(like: np.ndarray, a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+    """The mean of each group of a, or of the products a·b, in pieces; `like` says the shape."""
+    lead = a.shape[:-2]
+    shape, length = lead + (1,) * (like.ndim - len(lead)), math.prod(like.shape[len(lead) :])
+    b = _ones(a.shape[-1], a.dtype) if b is None else b
+    with np.errstate(over="ignore"):
+        means = np.add.reduce(np.vecdot(a, b), axis=-1, dtype=np.float64) / length
+    if np.isinf(means).any():  # too large for the dtype, or there is an infinity
+        far = np.isinf(means)
+        some = a[far].astype(np.float64)
+        some *= b if b.ndim == 1 else b[far]
+        means[far] = np.add.reduce(some, axis=(-2, -1)) / length
+    return means.astype(a.dtype).reshape(shape)
+
+
+def _vary_within(n: int, *arrays: np.ndarray | None) -> bool:
+    """Whether γ or β vary along the last n axes, those that share statistics."""
+    return any([v is not None and math.prod(v.shape[v.ndim - n :]) > 1 for v in arrays])
 
 
 def _blocks(shape: tuple, axes: tuple, *arrays: np.ndarray | None) -> Iterator[list]:
@@ -145,29 +215,6 @@ def _aligned(array: np.ndarray, shape: tuple) -> np.ndarray:
     return array.reshape((1,) * lead + array.shape)
 
 
-def _means(values: np.ndarray, axes: tuple) -> np.ndarray:
-    """The mean over the last axes, as many as `axes`, of a contiguous array.
-
-    Pieces are summed in the dtype of the values, and the pieces in float64.
-    """
-    lead = values.shape[: values.ndim - len(axes)]
-    rows, length = math.prod(lead), math.prod(values.shape[len(lead) :])
-    with np.errstate(over="ignore"):
-        sums = np.add.reduceat(values.ravel(), _starts(rows, length)).reshape(rows, -1)
-    means = np.add.reduce(sums, axis=-1, dtype=np.float64) / length
-    far = np.isinf(means)  # too large for the dtype, or there is an infinity
-    if far.any():
-        some = values.reshape(rows, length)[far]
-        means[far] = np.add.reduce(some, axis=-1, dtype=np.float64) / length
-    return means.astype(values.dtype, copy=False).reshape(lead + (1,) * len(axes))
-
-
-@functools.lru_cache(maxsize=64)
-def _starts(rows: int, length: int) -> np.ndarray:
-    """Where the pieces of each of some rows begin, in a flat array."""
-    return (np.arange(rows)[:, None] * length + np.arange(0, length, _PIECE)).ravel()
-
-
 def _summed(values: np.ndarray, shape: tuple) -> np.ndarray:
     """The sum over the axes where `shape` has 1."""
     axes = tuple([i for i, n in enumerate(shape) if n == 1])
@@ -177,97 +224,61 @@ def _summed(values: np.ndarray, shape: tuple) -> np.ndarray:
 # --- The columns of a matrix ----------------------------------------------------------------------
 
 
-def _of_columns(x, axes, gamma, beta) -> bool:
-    """Whether statistics, γ and β vary along the last axis, and no other."""
-    last = x.ndim - 1
-    if axes != tuple(range(last)) or not x.size or not x.flags.c_contiguous:
-        return False
-    vectors = [v.shape for v in (gamma, beta) if v is not None]
-    return all([math.prod(shape) == shape[-1] == x.shape[last] for shape in vectors])
-
-
 def _matrix(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1, array.shape[-1])
 
 
-@functools.lru_cache(maxsize=64)
-def _ones(n: int, dtype: np.dtype) -> np.ndarray:
-    return np.ones(n, dtype)
-
-
 @np.errstate(over="ignore", invalid="ignore")
-def _normalize_columns(x, y, gamma, beta, mu, var, eps):
-    parts = [slice(start, start + _PIECE) for start in range(0, len(x), _PIECE)]
+def _normalize_columns(x, y, gamma, beta, eps, plan):
+    """y; and μ and σ²."""
     found = []
-    for part in parts:
-        d, *moments = _moments(x[part].astype(mu.dtype, copy=False))
-        found.append(moments)
-    k, e, v = moments if len(parts) == 1 else _together(found, len(x))
-    np.add(k, e, out=mu)
-    var[:] = v
-    scale = 1 / np.sqrt(v + eps)
-    if gamma is not None:
-        scale *= gamma.reshape(-1)
-    shift = e * -scale
-    if beta is not None:
-        shift += beta.reshape(-1)
-    for part in parts:
-        if len(parts) > 1:
+    for part, _, share in plan.parts:
+        values = x[part]
+        k = np.dot(share, values)
+        d = values - k
+        e = np.dot(share, d)  # what k lost by rounding
+        d -= e
+        found.append((k, e, np.dot(share, d * d)))
+    k, e, var = found[0] if len(found) == 1 else _together(found, plan.parts)
+    scale = (1 if gamma is None else gamma.reshape(-1)) / np.sqrt(var + eps)
+    for part, _, _ in plan.parts:
+        if len(found) > 1:
             d = x[part] - k
+            d -= e
         d *= scale
-        np.add(d, shift, out=y[part], casting="same_kind")
+        np.add(d, 0 if beta is None else beta.reshape(-1), out=y[part])
+    mu = k + e
     if not np.dot(var, var) < math.inf:
         far = ~(var < math.inf)  # squares were too large for the dtype, or something is not finite
-        some, found = x[:, far], np.zeros((2, 1, np.count_nonzero(far)), mu.dtype)
+        some, stats = x[:, far], np.zeros((2, 1, np.count_nonzero(far)), plan.dtype)
         vectors = [None if v is None else v.reshape(-1)[far] for v in (gamma, beta)]
         normalized = np.empty_like(some)
-        _normalize_blocks(some, normalized, *vectors, *found, (0,), eps, True)
-        y[:, far], mu[far], var[far] = normalized, *found[:, 0]
+        _normalize_blocks(some, normalized, *vectors, *stats, (0,), eps, True)
+        y[:, far], mu[far], var[far] = normalized, *stats[:, 0]
+    return mu, var
 
 
-def _moments(x: np.ndarray) -> tuple:
-    """d = x − k, for a k near the mean; k; and of each column of d the mean and the variance, which
-    is not finite where squares are too large for the dtype."""
-    ones, share = _ones(len(x), x.dtype), x.dtype.type(1 / len(x))
-    k = np.dot(ones * share, x)  # their sum might overflow
-    d = x - k
-    e = np.dot(ones, d)
-    e *= share
-    v = np.dot(ones, d * d)
-    v *= share
-    v -= e * e
-    return d, k, e, np.maximum(v, 0, out=v)
-
-
-def _together(found: list, m: int) -> tuple:
-    """k, and mean and variance of x − k, of all rows, from those of each part of `_PIECE`."""
-    n = np.full((len(found), 1), _PIECE)
-    n[-1] = m - _PIECE * (len(found) - 1)
-    k, e, v = (np.array(values, np.float64) for values in zip(*found))
-    means = k + e
+def _together(found: list, parts: list) -> list:
+    """k, e and σ² of all rows, where k + e is their mean, from those of each part."""
+    n = np.array([[len(ones)] for _, ones, _ in parts])
+    k, e, var = (np.array(values, np.float64) for values in zip(*found))
+    means, m = k + e, np.add.reduce(n)
     mean = np.add.reduce(n * means) / m
-    v += (means - mean) ** 2
-    var, dtype = np.add.reduce(n * v) / m, found[0][0].dtype
-    k = mean.astype(dtype)
-    return k, (mean - k).astype(dtype), var.astype(dtype)
+    var += (means - mean) ** 2
+    k = mean.astype(found[0][0].dtype)
+    return [v.astype(k.dtype) for v in (k, mean - k, np.add.reduce(n * var) / m)]
 
 
-def _columns_grads(x, g, dx, gamma, mu, var, eps):
+def _columns_grads(x, g, y, dx, gamma, mu, var, eps, plan):
     """∂γ and ∂β; and ∂x, written into `dx` if there is one."""
-    parts = [slice(start, start + _PIECE) for start in range(0, len(x), _PIECE)]
-    sums = np.empty((len(parts), 3, len(mu)), mu.dtype)
-    for part, found in zip(parts, sums):
-        slopes = g[part].astype(mu.dtype, copy=False)
-        d = x[part] - mu
-        ones = _ones(len(d), mu.dtype)
-        np.dot(ones, d, out=found[0])
-        np.dot(ones, slopes, out=found[1])
-        np.dot(ones, slopes * d, out=found[2])
-    if len(parts) > 1:
-        sums = np.add.reduce(sums, dtype=np.float64)[None].astype(mu.dtype)
-    e, dbeta, dgamma = sums[0]
-    share = mu.dtype.type(1 / len(x))
-    r = 1 / np.sqrt(var + eps)
+    found = []
+    for part, ones, _ in plan.parts:
+        d, change = x[part] - mu, _slopes(g, y, part)
+        found.append((np.dot(ones, d), np.dot(ones, change), np.dot(ones, change * d)))
+    e, dbeta, dgamma = found[0]
+    if len(found) > 1:
+        e, dbeta, dgamma = np.add.reduce(found, dtype=np.float64).astype(mu.dtype)
+    share, r = mu.dtype.type(1 / len(x)), 1 / np.sqrt(var + eps)
     e *= share
     dgamma -= e * dbeta
     dgamma *= r
@@ -278,10 +289,15 @@ def _columns_grads(x, g, dx, gamma, mu, var, eps):
         c *= dgamma
         b *= dbeta
         b -= c * e
-        for part in parts:
-            if len(parts) > 1:
-                d, slopes = x[part] - mu, g[part].astype(mu.dtype, copy=False)
+        for part, _, _ in plan.parts:
+            if len(found) > 1:
+                d, change = x[part] - mu, _slopes(g, y, part)
             d *= c
             d += b
-            np.add(d, slopes * a, out=dx[part], casting="same_kind")
+            np.add(d, change * a, out=dx[part])
     return dgamma, dbeta
+
+
+def _slopes(g, y, part):
+    """The gradient in some rows, where a ReLU let it through."""
+    return g[part] if y is None else g[part] * (y[part] > 0)
