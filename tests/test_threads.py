@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -129,18 +130,50 @@ def test_one_line_in_the_log_says_that_numba_is_missing(monkeypatch, caplog):
     assert "numba is not installed" in caplog.text
 
 
-def test_compiling_is_announced_once(numba, tmp_path):
-    code = """
+COMPILE = """
 from tinygrad_bn.kernels.compiled import loops
-move, x = loops("running").move.alone, np.ones(2)
+move = loops("running").move.alone
 for dtype in (np.float32, np.float64):
     x = np.ones(2, dtype)
     move(x, x, x, x, 1.0, 0.1)
+print(x)
 """
-    _, first = run(code, NUMBA_CACHE_DIR=str(tmp_path))
-    _, second = run(code, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def compiled_before(tmp_path_factory):
+    """A folder with what numba compiled, and what was written to stderr then."""
+    pytest.importorskip("numba")
+    folder = tmp_path_factory.mktemp("numba")
+    return folder, run(COMPILE, NUMBA_CACHE_DIR=str(folder))[1]
+
+
+def test_compiling_is_announced_once(numba, compiled_before):
+    folder, first = compiled_before
+    _, second = run(COMPILE, NUMBA_CACHE_DIR=str(folder))
     assert first.count(compiled.ANNOUNCEMENT) == 1
     assert second == ""
+
+
+@pytest.mark.parametrize("files", ["*.nbi", "*.nbc"])
+@pytest.mark.parametrize("left", [0, 30])
+def test_damaged_files_are_named_and_compiled_anew(numba, compiled_before, tmp_path, files, left):
+    folder = shutil.copytree(compiled_before[0], tmp_path / "numba")
+    for file in folder.rglob(files):
+        os.truncate(file, left)
+    found, first = run(COMPILE, NUMBA_CACHE_DIR=str(folder))
+    _, second = run(COMPILE, NUMBA_CACHE_DIR=str(folder))
+    assert found == "[1. 1.]"
+    assert first.count(f"files in {folder}") == 1
+    assert second == ""
+
+
+def test_a_full_disk_is_told_once(numba, tmp_path):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))"
+    pytest.importorskip("resource")
+    found, told = run(limit + COMPILE, NUMBA_CACHE_DIR=str(tmp_path))
+    assert found == "[1. 1.]"
+    assert told.count("numba cannot keep compiled kernels on disk (File too large)") == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

@@ -6,6 +6,7 @@ compiles anew when the file of a loop has changed, but not for a change in a fil
 who edits `vectors.py` or an `inner` function deletes `__pycache__/*.nb?`.)
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -132,18 +133,54 @@ def _jit(function: Callable, **options: Any) -> Callable:
     import numba
 
     _announce_compilation()
+    dispatcher = numba.njit(**options, **_OPTIONS)(function)
     try:
-        return numba.njit(cache=True, **options, **_OPTIONS)(function)
-    except RuntimeError:  # there is no folder that it can write into
-        _warn_of_no_folder()
-        return numba.njit(**options, **_OPTIONS)(function)
+        dispatcher._cache = _kept_on_disk()(function)  # as `cache=True` would, with numba's own
+    except RuntimeError:
+        _warn_of_no_folder("there is no folder that it can write into")
+    return dispatcher
 
 
 @functools.cache
-def _warn_of_no_folder() -> None:
+def _kept_on_disk() -> type:
+    """numba's cache, for which files that cannot be read or written are as good as missing."""
+    from numba.core.caching import FunctionCache
+
+    class Cache(FunctionCache):
+        def load_overload(self, *args):
+            try:
+                return super().load_overload(*args)
+            except Exception:  # reading what is damaged may raise anything
+                _log.debug("%s cannot be read", self, exc_info=True)
+                _warn_of_damage(self.cache_path)
+                with contextlib.suppress(OSError):
+                    self.flush()  # begins the function's list of files anew
+                return None
+
+        def save_overload(self, *args):
+            try:
+                super().save_overload(*args)
+            except OSError as error:
+                _warn_of_no_folder(error.strerror)
+
+    return Cache
+
+
+@functools.cache
+def _warn_of_damage(folder: str) -> None:
     _log.warning(
-        "numba finds no folder to keep compiled kernels in: each process compiles them anew "
-        "(set NUMBA_CACHE_DIR to a folder that can be written into)"
+        "numba cannot read what it compiled before, and compiles it anew: files in %s are damaged "
+        "(if this comes again, delete the folder)",
+        folder,
+    )
+
+
+@functools.cache
+def _warn_of_no_folder(problem: str) -> None:
+    _log.warning(
+        "numba cannot keep compiled kernels on disk (%s): each process compiles them anew "
+        "(set NUMBA_CACHE_DIR to a folder that can be written into)",
+        problem,
     )
 
 
