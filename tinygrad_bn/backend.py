@@ -32,10 +32,8 @@ def _cupy() -> ModuleType | None:
 
 def is_array(value: Any) -> bool:
     """Whether `value` is an array of NumPy or CuPy (a NumPy scalar is not)."""
-    if isinstance(value, np.ndarray):
-        return True
     cupy = _cupy()
-    return cupy is not None and isinstance(value, cupy.ndarray)
+    return isinstance(value, np.ndarray if cupy is None else (np.ndarray, cupy.ndarray))
 
 
 def array_module(arrays: Sequence[Any]) -> ModuleType:
@@ -44,8 +42,7 @@ def array_module(arrays: Sequence[Any]) -> ModuleType:
     Python and NumPy scalars belong to either. Arrays on two devices are a ValueError that names
     both: copies between devices are made by `Tensor.to` and never silently.
     """
-    cupy = _cupy()
-    if cupy is None:
+    if (cupy := sys.modules.get("cupy")) is None:  # the usual case, so not by a call
         return np
     found = None
     for array in arrays:
@@ -69,6 +66,15 @@ def on_device_of(array: Any) -> contextlib.AbstractContextManager:
     """A context in which the GPU of `array` is the current one, as CuPy wants it to compute there.
     On the CPU it does nothing."""
     return _AS_IT_IS if device_of(array) == "cpu" else array.device
+
+
+def assign(array: Any, value: Any) -> None:
+    """`array[...] = value`, wherever the array lives."""
+    if type(array) is np.ndarray:  # the usual case, so without a context
+        array[...] = value
+        return
+    with on_device_of(array):
+        array[...] = value
 
 
 def as_array(value: Any, dtype: Any = None, device: str | None = None) -> Any:

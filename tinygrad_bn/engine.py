@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import recording
-from .backend import array_module, as_array, describe, device_of, on_device_of, owned
+from .backend import Setting, array_module, as_array, describe, device_of, on_device_of, owned
 from .graph import Leaf, Like, Node, Tensor, at_place, youngest_first
 from .primitive import op
 from .reduction import accumulator
@@ -46,7 +46,8 @@ def run_backward(
 
     for output, seed in seeds:
         give(output.node, output.index, seed)
-    with recording.set_recording(create_graph), recording.notes(), on_device_of(seeds[0][0].data):
+    records, told = Setting(recording.recording, create_graph), Setting(recording.told, {})
+    with records, told, on_device_of(seeds[0][0].data):
         for node in order:
             g = sums.pop(node, None)
             if g is None or (useful is not None and node not in useful):
@@ -56,23 +57,22 @@ def run_backward(
             # A Leaf has `grads`, and so has a Node for which retain_grad was called.
             if node.grads is not None if ends is None else node in ends:
                 finished[node] = g
-            needs = node.needs
+            needs, parents = node.needs, node.parents
             if useful is not None:
-                needs = [need and p in useful for need, p in zip(needs, node.parents)]
+                needs = [need and parent in useful for need, parent in zip(needs, parents)]
             if True not in needs:
                 continue
-            likes, parents = node.likes, node.parents
+            likes = node.likes
             gradients = (guard or node.op).gradients(node, g, needs, create_graph)
-            for k, gi in enumerate(gradients):
+            for k, (gi, parent) in enumerate(zip(gradients, parents)):
                 if gi is None or not needs[k]:
                     continue
                 if gi is not g or likes is not None:
                     if isinstance(gi, Tensor) and not create_graph:
                         gi = gi.data  # a rule may have made its own
                     like = g if likes is None else likes[k]
-                    if getattr(gi, "shape", None) != like.shape or gi.dtype != like.dtype:
+                    if getattr(gi, "shape", None) != like.shape or gi.dtype is not like.dtype:
                         gi = fit(gi, like, node, k)
-                parent = parents[k]
                 if parent in sums or parent.many:
                     give(parent, node.indices[k], gi)
                 else:
@@ -163,10 +163,11 @@ def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False
     """
     seeds = [(output, _seed(output, gradient, "gradient", create_graph=False))]
     for node, g in run_backward(seeds, retain_graph=retain_graph).items():
-        for index in node.grads if node.many else (0,):
-            gradient = g[index] if node.many else g
-            if gradient is not None:
-                node.add_grad(index, gradient)
+        if not node.many:
+            node.add_grad(0, g)
+        else:
+            for index in [index for index in node.grads if g[index] is not None]:
+                node.add_grad(index, g[index])
 
 
 def grad(

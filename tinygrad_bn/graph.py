@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import as_array, copied, on_device_of
+from .backend import as_array, assign, copied, on_device_of
 
 
 class Tensor:
@@ -46,12 +46,12 @@ class Leaf:
     There the gradient is as long as nobody asks for it; who does gets a Tensor of his own.
     """
 
-    __slots__ = ("grads", "hooks", "home", "is_at_home")
-    # As of a Node: it comes from nothing, is one Tensor, and older than any node.
-    parents, needs, many, time, trace = (), (), 0, -1, None
+    __slots__ = ("gradient", "hooks", "home", "is_at_home")
+    # As of a Node: it comes from nothing, is one Tensor, older than any node, and keeps a gradient.
+    parents, needs, many, grads, time, trace = (), (), 0, (), -1, None
 
     def __init__(self) -> None:
-        self.grads, self.hooks, self.home, self.is_at_home = {}, None, None, False
+        self.gradient, self.hooks, self.home, self.is_at_home = None, None, None, False
 
     def add_grad(self, _index: int, g: Any) -> None:
         """Add to the gradient, in memory of its own: `g` may be a view, or seen elsewhere."""
@@ -59,23 +59,22 @@ class Leaf:
         if self.is_at_home:
             with on_device_of(home):
                 home += g
-        elif (old := self.grads.get(0)) is not None:
-            self.grads[0] = at_place(old.data + g)
-        elif home is not None and home.shape == g.shape and home.dtype == g.dtype:
-            with on_device_of(home):
-                home[...] = g
+        elif self.gradient is not None:
+            self.gradient = at_place(self.gradient.data + g)
+        elif home is not None and home.dtype is g.dtype and home.shape == g.shape:
+            assign(home, g)
             self.is_at_home = True
         else:
-            self.grads[0] = at_place(copied(g))
+            self.gradient = at_place(copied(g))
 
     def grad(self, _index: int) -> Tensor | None:
         """The gradient, which the caller may keep and change: so it leaves home."""
         if self.is_at_home:
             self.set_grad(0, at_place(copied(self.home)))
-        return self.grads.get(0)
+        return self.gradient
 
     def set_grad(self, _index: int, gradient: Tensor | None) -> None:
-        self.grads[0], self.is_at_home = gradient, False
+        self.gradient, self.is_at_home = gradient, False
 
 
 def new_leaf(array: Any) -> Leaf:
@@ -90,7 +89,8 @@ class Like:
     __slots__ = ("shape", "dtype")
 
     def __init__(self, array: Any) -> None:
-        self.shape, self.dtype = getattr(array, "shape", ()), getattr(array, "dtype", None)
+        known = hasattr(array, "shape")  # it may be a number of Python's
+        self.shape, self.dtype = (array.shape, array.dtype) if known else ((), None)
 
 
 class Node:
@@ -170,10 +170,10 @@ def youngest_first(roots: Iterable) -> list:
     """The nodes that `roots` depend on. Parents are older, so this order is topological; and
     sorting by age is quicker than `toposort`, which serves graphs whose nodes have no age."""
     found = set(roots)
-    rest = list(found)
-    while rest:
-        for parent in rest.pop().parents:
+    order = list(found)
+    for node in order:  # which grows
+        for parent in node.parents:
             if parent is not None and parent not in found:
                 found.add(parent)
-                rest.append(parent)
-    return sorted(found, key=operator.attrgetter("time"), reverse=True)
+                order.append(parent)
+    return sorted(order, key=operator.attrgetter("time"), reverse=True)

@@ -15,7 +15,7 @@ import numpy as np
 from . import recording
 from .backend import array_module, as_array, describe, is_array, on_device_of
 from .graph import Like, Node, Tensor, at_place
-from .recording import Trace, raise_if_written
+from .recording import Trace, journals, raise_if_written, scopes, ticks
 
 _KNOWN = {np.ndarray, float, int, bool, type(None)}  # what most arguments but Tensors are
 _REFUSALS = TypeError, ValueError, IndexError, AttributeError  # of a forward function
@@ -72,31 +72,29 @@ class Op:
             if isinstance(arg, Tensor):
                 plain = False
                 arrays.append(arg.data)
-                parents.append(arg.node)
+                parents.append(node := arg.node)
                 indices.append(arg.index)
-                if arg.node is not None:
+                if node is not None:
                     places += 1
             else:
                 known = type(arg) in _KNOWN or is_array(arg) or isinstance(arg, np.generic)
                 arrays.append(arg if known else self._converted(arg))
                 parents.append(None)
                 indices.append(0)
-        out = self._compute(arrays, kwargs)
+        try:
+            if (xp := array_module(arrays)) is np:
+                out = self.forward(np, *arrays, **kwargs)
+            else:
+                with on_device_of(next(filter(is_array, arrays))):
+                    out = self.forward(xp, *arrays, **kwargs)
+        except _REFUSALS as error:
+            raise self._refusal(arrays, error) from error
         if plain:
             return out
         plan = self._plans.get(places) or self._plan(places)
         if plan.is_wanted and recording.recording.get():
             return self._record(plan, args, arrays, parents, indices, out, kwargs)
         return tuple(map(at_place, out)) if type(out) is tuple else at_place(out)
-
-    def _compute(self, arrays, kwargs):
-        try:
-            if (xp := array_module(arrays)) is np:
-                return self.forward(np, *arrays, **kwargs)
-            with on_device_of(next(filter(is_array, arrays))):
-                return self.forward(xp, *arrays, **kwargs)
-        except _REFUSALS as error:
-            raise self._refusal(arrays, error) from error
 
     def _refusal(self, arrays, error):
         kind = next((k for k in (IndexError, ValueError) if isinstance(error, k)), TypeError)
@@ -128,36 +126,37 @@ class Op:
         node = Node()
         node.op, node.needs, node.parents, node.kwargs = self, needs, parents, kwargs
         node.indices = indices if any(indices) else first
-        node.arrays = keeps and [arrays[k] if keep else None for k, keep in enumerate(keeps)]
-        node.time, node.likes, node.outputs = next(recording.ticks), None, None
+        # The garbage collector soon loses sight of a tuple of arrays, as of no list.
+        node.arrays = keeps and tuple([a if keep else None for a, keep in zip(arrays, keeps)])
+        node.time, node.likes, node.outputs = next(ticks), None, None
         if type(out) is tuple:
-            given = {*map(id, arrays)}
             node.many, alike = len(out), False
-            results = tuple([self._result(o, node, k, id(o) in given) for k, o in enumerate(out)])
+            given = {*map(id, arrays)}
+            result = tuple([self._result(o, node, k, id(o) in given) for k, o in enumerate(out)])
         else:
             node.many, alike, is_argument, dtype, shape = 0, True, False, out.dtype, out.shape
             for a in arrays:
                 if a is out:
                     is_argument = True
-                elif type(a) is not float and (
-                    getattr(a, "dtype", None) is not dtype or a.shape != shape
+                elif (kind := type(a)) is not float and (
+                    kind is not np.ndarray or a.dtype is not dtype or a.shape != shape
                 ):
                     alike = False
-            results = (self._result(out, node, 0, is_argument),)
+            result = self._result(out, node, 0, is_argument)
         if not alike:
             node.likes = [None if a is None else Like(a) for a in arrays]
-        scopes, journals = recording.scopes.get(), recording.journals.get()
-        if keeps_outputs or journals or scopes is not None:
-            outs = [result.data for result in results]
+        scope, notes = scopes.get(), journals.get()
+        if keeps_outputs or notes or scope is not None:
+            outs = [r.data for r in (result if node.many else (result,))]
             if keeps_outputs:
-                kept = self.keeps_outputs
-                node.outputs = [o if k else None for o, k in zip(outs, kept)] if kept else outs
-            if scopes is not None:
+                wanted = self.keeps_outputs
+                node.outputs = [o if w else None for o, w in zip(outs, wanted)] if wanted else outs
+            if scope is not None:
                 names = tuple([getattr(a, "name", None) for a in args])
-                node.trace = Trace(tuple(arrays), names, tuple(outs), scopes)
-            for note in journals:
+                node.trace = Trace(tuple(arrays), names, tuple(outs), scope)
+            for note in notes:
                 note(node, arrays, outs)
-        return results if node.many else results[0]
+        return result
 
     def _result(self, array, node, index, is_argument):
         """Output number `index` of a node as a Tensor."""
@@ -214,12 +213,11 @@ class Op:
             if outputs is not None:
                 outputs = [o if o is None else at_place(o, node, i) for i, o in enumerate(outputs)]
         # An argument that was not kept is seen as its shape and dtype; without `likes`, those of g.
-        if likes is None:
-            likes = [Like(g)] * len(needs)
-        if not arguments:
-            arguments = likes
-        else:
+        likes = [Like(g)] * len(needs) if likes is None else likes
+        if arguments:
             arguments = [like if a is None else a for a, like in zip(arguments, likes)]
+        else:
+            arguments = likes
         out = outputs if node.many or outputs is None else outputs[0]
         if self.joint:
             gradients = self.joint(g, out, *arguments, needs=needs, **node.kwargs)
@@ -229,10 +227,8 @@ class Op:
                     f"wants {len(needs)}, one an argument"
                 )
             return gradients
-        return [
-            rule(g, out, *arguments, **node.kwargs) if need else None
-            for rule, need in zip(self.vjps, needs)
-        ]
+        pairs = zip(self.vjps, needs)
+        return [rule(g, out, *arguments, **node.kwargs) if need else None for rule, need in pairs]
 
 
 def op(label: str, *vjps, joint=None, outputs=None, variadic=False) -> Callable[[Callable], Op]:

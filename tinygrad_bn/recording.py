@@ -8,17 +8,18 @@ import math
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from .backend import Setting, describe, extent, on_device_of, storage_of
+from .backend import Setting, assign, describe, extent, storage_of
 
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 statistics_move: ContextVar[bool] = ContextVar("statistics_move", default=True)
 scopes: ContextVar[tuple[str, ...] | None] = ContextVar("scopes", default=None)  # None: no tracing
 journals: ContextVar[tuple[Callable, ...]] = ContextVar("journals", default=())
-told: ContextVar[dict | None] = ContextVar("told", default=None)  # in a backward pass, by hooks
+# What the hooks of one backward pass tell each other.
+told: ContextVar[dict | None] = ContextVar("told", default=None)
 guard: ContextVar[Any] = ContextVar("guard", default=None)  # runs gradient rules in an op's stead
 
 
@@ -37,11 +38,6 @@ def no_grad() -> Setting:
 def enable_grad() -> Setting:
     """Record again, inside a `no_grad` block."""
     return Setting(recording, True)
-
-
-def set_recording(on: bool) -> Setting:
-    """`enable_grad()` or `no_grad()`, by a value."""
-    return Setting(recording, on)
 
 
 def still_statistics() -> Setting:
@@ -65,11 +61,6 @@ def journal(note: Callable) -> Setting:
 def guarded_by(runner: Any) -> Setting:
     """Inside, a backward pass calls `runner.gradients` instead of each op's (None: the op's)."""
     return Setting(guard, runner)
-
-
-def notes() -> Setting:
-    """A new dict `told`, for what the hooks that run in one backward pass tell each other."""
-    return Setting(told, {})
 
 
 def scope(name: str) -> Setting:
@@ -123,20 +114,19 @@ _writes: dict[int, _Writes] = {}  # by the id of the storage
 
 def write(array: Any, value: Any) -> None:
     """`array[...] = value`, the one way in which the library changes an array that others see."""
-    with on_device_of(array):
-        array[...] = value
+    assign(array, value)
     mark_written(array)
 
 
 def mark_written(array: Any) -> None:
     """Note that `array`, and so every view that overlaps it, has just changed."""
     global now
-    storage = storage_of(array)
+    storage = array if array.base is None else storage_of(array)
     writes = _writes.get(id(storage))
     if writes is None:
         writes = _writes[id(storage)] = _Writes(storage)
     now = writes.last = next(ticks)
-    if storage is array:
+    if storage is array or array.nbytes == storage.nbytes:
         writes.parts = {_ALL: now}
         return
     first, last = extent(array)
@@ -150,16 +140,20 @@ _ALL = 0, math.inf  # all addresses
 
 def written_since(array: Any, time: int) -> bool:
     """Whether the library wrote into what `array` looks at after `time`."""
-    storage = array if getattr(array, "base", None) is None else storage_of(array)
-    writes = _writes.get(id(storage))
+    writes = _writes.get(id(storage_of(array)))
     if writes is None or writes.last <= time:
         return False
     first, last = extent(array)
     return any(w > time and a <= last and first <= b for (a, b), w in list(writes.parts.items()))
 
 
-def raise_if_written(op: str, arrays: Iterable, time: int) -> None:
+def raise_if_written(op: str, arrays: Sequence, time: int) -> None:
     """A RuntimeError if one of the arrays that an op kept was written into after `time`."""
+    # Of arrays that look at one memory, as an optimizer's parameters do, one is asked first.
+    sharing = {id(a if (b := getattr(a, "base", None)) is None else b): a for a in arrays}
+    writes = [_writes.get(id(storage_of(array))) for array in sharing.values()]
+    if all([w is None or w.last <= time for w in writes]):
+        return
     for array in arrays:
         if array is not None and written_since(array, time):
             what = f"{op}: {describe(array)}, which its gradient needs, was changed in place"

@@ -32,11 +32,11 @@ def count(shape: Sequence[int], axis: int | Sequence[int] | None) -> int:
     return math.prod([shape[i] for i in reduced_axes(len(shape), axis)])
 
 
+# In which a sum is computed; and a mean or variance: statistics of a million values need it.
+SUMMED = {np.dtype(np.float16): np.float32}
+WIDER = {**SUMMED, np.dtype(np.float32): np.float64}
+
+
 def accumulator(dtype: Any) -> Any:
     """The dtype in which values of `dtype` are summed: float16 would overflow and round."""
-    return np.float32 if dtype == np.float16 else dtype
-
-
-# In which a sum is computed; and a mean or variance: statistics of a million values need it.
-SUMMED = {np.dtype(np.float16): accumulator(np.float16)}
-WIDER = {**SUMMED, np.dtype(np.float32): np.float64}
+    return SUMMED.get(dtype, dtype)

@@ -118,9 +118,8 @@ class _Methods:
         """Keep `.grad` here in later backward passes, though this is an intermediate result."""
         if self.node is None:
             raise RuntimeError("retain_grad: this Tensor does not require a gradient")
-        self.node.grads = self.node.grads or {}
-        if self.node.parents:
-            self.node.grads.setdefault(self.index, None)
+        if self.node.parents:  # at a leaf it is kept as it is
+            self.node.grads = {self.index: None, **(self.node.grads or {})}
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
         """Call `hook` with the finished gradient at this place in every backward pass; a Tensor

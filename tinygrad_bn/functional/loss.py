@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .. import ops
-from ..backend import describe, device_of
+from ..backend import describe
 from ..ops.shape import cast
 from ..primitive import op
 from ..reduction import accumulator
@@ -17,12 +17,10 @@ __all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "kl_div", "l1_lo
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def _reduce(losses, reduction, total_weight=None):
+def _reduce(losses, reduction):
     if choice("reduction", reduction, *REDUCTIONS) == "none":
         return losses
-    if reduction == "sum":
-        return ops.sum(losses)
-    return ops.mean(losses) if total_weight is None else ops.sum(losses) / total_weight
+    return ops.sum(losses) if reduction == "sum" else ops.mean(losses)
 
 
 # --- Two arrays of one shape ----------------------------------------------------------------------
@@ -141,9 +139,8 @@ def cross_entropy(
     `label_smoothing` in [0, 1] moves that share of the target to all classes evenly. An index out
     of range is a ValueError on the CPU; on a GPU, where a check would wait, the loss is NaN.
     """
-    label_smoothing = number("label_smoothing", label_smoothing, 0, 1)
-    given = (target, weight, ignore_index, reduction, label_smoothing)
-    return _of_classes(lambda scores, axis: -ops.log_softmax(scores, axis=axis), input, *given)
+    smoothing = number("label_smoothing", label_smoothing, 0, 1)
+    return _of_classes(ops.log_softmax, input, target, weight, ignore_index, reduction, smoothing)
 
 
 def nll_loss(
@@ -158,51 +155,57 @@ def nll_loss(
     if as_given(target).dtype.kind not in "iu":
         raise TypeError(f"target: got {describe(target)}, wants integers")
     given = (target, weight, ignore_index, reduction, 0.0)
-    return _of_classes(lambda scores, axis: -scores, input, *given)
+    return _of_classes(lambda log_p, axis: log_p, input, *given)
 
 
-def _of_classes(loss, input, target, weight, ignore_index, reduction, label_smoothing):
-    """The `loss` (N, C, …) of each class, at the target's, weighted and reduced."""
-    input, target, weight = map(as_given, (input, target, weight))
+def _of_classes(log, input, target, weight, ignore_index, reduction, label_smoothing):
+    """−log p, where log p = `log(input)` (N, C, …), at the target's class, weighted and reduced."""
+    input, target, weight = as_given(input), as_given(target), as_given(weight)
     if input.dtype.kind != "f" or not input.shape:
         raise TypeError(f"input: got {describe(input)}, wants floating point scores")
-    axis = min(1, len(input.shape) - 1)
-    classes, places = input.shape[axis], input.shape[:axis] + input.shape[axis + 1 :]
+    axis, shape = min(1, len(input.shape) - 1), input.shape
+    classes, places = shape[axis], shape[:axis] + shape[axis + 1 :]
     # float16: a sum of 40,000 losses has no place in it
-    losses = loss(cast(input, accumulator(input.dtype)), axis)
+    log_p = log(cast(input, accumulator(input.dtype)), axis=axis)
     if weight is not None:
         if weight.shape != (classes,):
             raise ValueError(f"weight: got shape {weight.shape}, wants ({classes},)")
         weight = ops.reshape(weight, shape=(classes,) + (1,) * (len(places) - axis))
-        losses = losses * weight
-    if target.dtype.kind == "f" and target.shape == input.shape:
+        log_p = log_p * weight
+    over = axis if choice("reduction", reduction, *REDUCTIONS) == "none" else None
+    if target.dtype.kind == "f" and target.shape == shape:
         smoothed = target * (1 - label_smoothing) + label_smoothing / classes
-        total, total_weight = ops.sum(losses * smoothed, axis=axis), None
+        total, total_weight = ops.sum(log_p * smoothed, axis=over), math.prod(places)
     elif target.dtype.kind in "iu" and target.shape == places:
-        how = {"classes": classes, "axis": axis, "ignore_index": ignore_index}
-        hit, counts, outside = _one_hot(array_of(target), **how)
-        total = ops.sum(ops.where(hit, losses, 0.0), axis=axis)
-        if device_of(outside) != "cpu":
-            total = ops.where(outside, math.nan, total)
+        how = {"shape": shape, "axis": axis, "ignore_index": ignore_index}
+        hit, counts, outside, total_weight = _one_hot(array_of(target), **how)
+        chosen = ops.where(hit, log_p, 0.0)
+        if outside is not None:
+            chosen = ops.where(outside, math.nan, chosen)
+        total = ops.sum(chosen, axis=over)
         if label_smoothing:
-            evenly = ops.where(counts, ops.mean(losses, axis=axis), 0.0)
+            evenly = ops.sum(ops.where(counts, log_p, 0.0), axis=over) / classes
             total = total * (1 - label_smoothing) + evenly * label_smoothing
-        total_weight = ops.sum(hit if weight is None else hit * weight)
+        if weight is not None:
+            total_weight = ops.sum(hit * weight)
     else:
-        wants = f"integers of shape {places}, or probabilities of shape {input.shape}"
+        wants = f"integers of shape {places}, or probabilities of shape {shape}"
         raise ValueError(f"target: got {describe(target)}, wants {wants}")
-    return cast(_reduce(total, reduction, total_weight), input.dtype)
+    return cast(total / ops.neg(total_weight) if reduction == "mean" else -total, input.dtype)
 
 
 @op("one hot")
-def _one_hot(xp, target, *, classes, axis, ignore_index):
-    """Masks: (N, C, …) of the target classes; (N, …) of the targets that count; and (N, …) of those
-    out of range, which raise on the CPU."""
+def _one_hot(xp, target, *, shape, axis, ignore_index):
+    """Masks beside an input of this `shape`: of the target classes; of the targets that count; and
+    of those out of range, which raise on the CPU (and there it is None). And how many count."""
+    target = target.reshape((*shape[:axis], 1, *shape[axis + 1 :]))
+    numbers = xp.arange(shape[axis]).reshape((-1,) + (1,) * (len(shape) - axis - 1))
     counts = target != ignore_index
-    outside = counts & ((target < 0) | (target >= classes))
-    if xp is np and outside.any():
-        wants = f"0 … {classes - 1} (or ignore_index={ignore_index})"
+    hit, total = (target == numbers) & counts, xp.count_nonzero(counts)
+    if xp is np and np.count_nonzero(hit) == total:
+        return hit, counts, None, int(total)
+    outside = counts & ~hit.any(axis=axis, keepdims=True)
+    if xp is np:
+        wants = f"0 … {shape[axis] - 1} (or ignore_index={ignore_index})"
         raise ValueError(f"target: got class {target[outside][0]}, wants {wants}")
-    numbers = xp.arange(classes).reshape((-1,) + (1,) * (target.ndim - axis))
-    hit = (xp.expand_dims(target, axis) == numbers) & xp.expand_dims(counts, axis)
-    return hit, counts, outside
+    return hit, counts, outside, total

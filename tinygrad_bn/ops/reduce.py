@@ -12,7 +12,7 @@ from ..engine import astype, broadcast_to
 from ..primitive import op
 from ..reduction import SUMMED, WIDER, accumulator, count, kept_shape, reduced_axes
 from .compare import equal, not_equal
-from .elementwise import abs, exp, log, pow, real, where
+from .elementwise import abs, exp, pow, real, where
 from .shape import cast, concatenate, flip, pad, reshape, split, squeeze
 
 __all__ = ["amax", "amin", "cumsum", "log_softmax", "logsumexp", "max", "mean", "min", "prod",
@@ -143,8 +143,9 @@ def vector_norm(x, ord=2, axis=None, keepdims=False):
 
 def _largest(xp, x, axis):
     """The maximum with keepdims=True; -inf over no values at all."""
-    shape = kept_shape(x.shape, axis)
-    return xp.max(x, axis=axis, keepdims=True) if x.size else xp.full(shape, -math.inf, x.dtype)
+    if x.size:
+        return x.max(axis=axis, keepdims=True)
+    return xp.full(kept_shape(x.shape, axis), -math.inf, x.dtype)
 
 
 def _logsumexp_grad(g, out, x, axis=None, keepdims=False):
@@ -187,5 +188,6 @@ def log_softmax(xp, x, *, axis=-1):
     """log(softmax(x)) along `axis`, accurate where softmax rounds to 0."""
     x = real(x)
     shifted = _shifted(xp, x, axis)
-    with np.errstate(divide="ignore"):
-        return cast(shifted - log(sum(exp(shifted), axis=axis, keepdims=True)), x.dtype)
+    if shifted.size:  # else it is the answer
+        shifted = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+    return cast(shifted, x.dtype)

@@ -104,9 +104,9 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget all gradients (they become None, not 0)."""
-        for group in self._known_groups():
-            for p in group["params"]:
-                p.grad = None
+        self._known_groups()
+        for flat in itertools.chain(*self._flats):
+            flat.forget()
 
     def step(self) -> None:
         """Move every parameter that has a gradient: p ← p − lr · direction."""

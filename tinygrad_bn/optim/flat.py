@@ -70,7 +70,7 @@ class Flat:
     def gather(self) -> list[range]:
         """Bring in the gradients, and parameters whose array was replaced. Returns which parameters
         have a gradient: ranges of neighbours whose state was moved equally often."""
-        runs: list[range] = []
+        runs, start, stop = [], 0, 0
         elsewhere: dict[int, Any] = {}  # gradients that backward did not write here
         for k, (p, view, home) in enumerate(zip(self.parameters, self.views, self.homes)):
             if p.data is not view:
@@ -90,10 +90,11 @@ class Flat:
                 if gradient is None:
                     continue  # unused in the loss
                 elsewhere[k] = gradient.data
-            if runs and runs[-1].stop == k and self.steps[k] == self.steps[k - 1]:
-                runs[-1] = range(runs[-1].start, k + 1)
-            else:
-                runs.append(range(k, k + 1))
+            if k != stop or self.steps[k] != self.steps[start]:
+                runs.append(range(start, stop))
+                start = k
+            stop = k + 1
+        runs = [run for run in (*runs, range(start, stop)) if run]
         with on_device_of(self.data):
             for run in runs if elsewhere else ():
                 if elsewhere.keys() >= set(run):  # all in one operation
@@ -102,6 +103,12 @@ class Flat:
             for k, gradient in elsewhere.items():
                 self.homes[k][...] = gradient
         return runs
+
+    def forget(self) -> None:
+        """Make all gradients None."""
+        for p in self.parameters:
+            if (leaf := p.node) is not None:
+                leaf.gradient, leaf.is_at_home = None, False
 
     def _lend(self, k: int, leaf: Leaf) -> None:
         """Give parameter k's leaf its home, of which one that it had before loses hold."""
