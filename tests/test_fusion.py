@@ -59,15 +59,16 @@ def test_values_gradients_and_running_statistics_are_those_of_the_modules(name, 
     fused, plain, x, same = problem(name, **norm)
     for _ in range(2):
         y, expected = fused(x), one_by_one(plain, same)
-        assert_close(y, expected, 1e-12)
+        assert_close(y, expected, 32)
         (y * y).sum().backward()
         (expected * expected).sum().backward()
-    assert_close(x.grad, same.grad, 1e-12)
-    for p, q in zip(fused.parameters(), plain.parameters()):
-        scale = max(1.0, float(abs(q.grad).max()))
-        assert_close(p.grad / scale, q.grad / scale, 1e-12)
+    gradients = [(x.grad, same.grad)]
+    gradients += [(p.grad, q.grad) for p, q in zip(fused.parameters(), plain.parameters())]
+    largest = max(float(abs(theirs).max()) for _, theirs in gradients)
+    for ours, theirs in gradients:
+        assert_close(ours, theirs, 32, largest)
     for p, q in zip(fused.buffers(), plain.buffers()):
-        assert_close(p, q, 1e-12)
+        assert_close(p, q, 32)
 
 
 @each_net
@@ -86,12 +87,17 @@ def test_orders_2_and_3_are_those_of_the_modules(name):
         assert abs(a.item() - b.item()) <= 1e-9 * abs(b.item()), order
 
 
+DENSE = {"layers", "small_layers"}
+
+
 def ops_of(net, x):
     return sorted(node.op.name for node in graph_nodes([net(x)]))
 
 
 def test_layers_are_one_op_and_a_relu_is_part_of_its_norm():
-    assert ops_of(perceptron(), leaf(np.ones((4, 3)))) == ["layers", "linear"]
+    found = ops_of(perceptron(), leaf(np.ones((4, 3))))
+    assert len(found) == 2
+    assert {*found} - DENSE == {"linear"}
     assert "relu" not in ops_of(convnet(), leaf(np.ones((2, 2, 4, 4))))
 
 
@@ -134,7 +140,7 @@ def subclassed(net, x):
 @pytest.mark.parametrize("run", [traced, hooked, patched, evaluated, composed, subclassed])
 def test_nothing_is_fused_where_somebody_could_see_it(run):
     found = run(perceptron(), leaf(np.random.default_rng(0).standard_normal((4, 3))))
-    assert "layers" not in found
+    assert not DENSE & {*found}
     assert found.count("relu") == 2
 
 

@@ -14,6 +14,7 @@ from .compiled import Loop, inner
 
 _STRIP = 64  # lines that are summed in the dtype of x
 _TASKS = 32
+_FIRST = 8
 
 
 @inner
@@ -41,6 +42,17 @@ def _fold(sums, columns):
                 if t + start > 0:
                     for j in range(columns):
                         sums[0, i, j] += sums[t, i, start + j]
+
+
+@inner
+def _near_mean(x, columns, k):
+    """The mean of the first values of each column: k, from which deviations are small."""
+    lines = min(_FIRST, len(x))
+    k[:] = 0
+    for n in range(lines):
+        for j in range(columns):
+            k[j] += x[n, j] * x.dtype.type(1 / lines)  # the sum might be too large
+    _spread(k, columns)
 
 
 @inner
@@ -139,9 +151,9 @@ def normalize(x, y, gamma, beta, stats, places, eps, centred, floor):
     task = _task(lines)
     tasks = -(-lines // task)
     k, scale, shift = np.empty(line, x.dtype), np.empty(line, x.dtype), np.empty(line, x.dtype)
-    for j in range(columns):
-        k[j] = x[j] if centred else 0
-    _spread(k, columns)
+    k[:] = 0
+    if centred:
+        _near_mean(x2, columns, k)
     sums = np.empty((tasks, 2, line))
     for t in prange(tasks):
         _deviations(x2, t * task, min((t + 1) * task, lines), k, sums[t])

@@ -40,7 +40,7 @@ def convolve_weight(x, g, *, shape, groups, **how):
     plan = _windows(x.shape[2:], shape[2:], x.shape[1], groups, g.shape[2:], **how)
     pixels = as_pixels(x)
     loop, parts = _shared(compiled.correlate_weights, plan, pixels, math.prod(shape))
-    rows, width = _whole_tiles(plan.terms, compiled), _panel_width(filters, compiled, pixels.dtype)
+    rows, width = compiled.whole_tiles(plan.terms), compiled.panel_width(filters, pixels.itemsize)
     out = np.zeros((parts, groups, -(-filters // width), len(rows), width))
     bunch = _bunch(plan, len(x), parts, compiled)
     terms = _repeated(plan.rows, bunch, plan.size)
@@ -133,7 +133,7 @@ def _correlate(images, plans, filters, bias, shape):
         right = _panels(right, compiled, pixels.dtype)
         loop, parts = _shared(compiled.correlate, plan, pixels, filters.size)
         bunch = _bunch(plan, len(out), parts, compiled)
-        rows = _whole_tiles(_repeated(plan.rows, bunch, plan.size), compiled)
+        rows = compiled.whole_tiles(_repeated(plan.rows, bunch, plan.size))
         places = _repeated(plan.places, bunch, out.shape[1])
         loop(pixels, bunch, *plan[:3], rows, plan.terms, right, bias, places, out, parts)
     return images_of(out, shape[2:]).astype(images.dtype, copy=False)
@@ -142,17 +142,11 @@ def _correlate(images, plans, filters, bias, shape):
 def _panels(matrices: np.ndarray, compiled: ModuleType, dtype: np.dtype) -> np.ndarray:
     """Matrices (groups, n, m), cut into panels (groups, panels, n, width)."""
     groups, n, m = matrices.shape
-    width = _panel_width(m, compiled, dtype)
+    width = compiled.panel_width(m, dtype.itemsize)
     panels = -(-m // width)
     filled = np.zeros((groups, n, panels * width), dtype)
     filled[..., :m] = matrices
     return np.ascontiguousarray(filled.reshape(groups, n, panels, width).swapaxes(1, 2))
-
-
-def _panel_width(columns: int, compiled: ModuleType, dtype: np.dtype) -> int:
-    """How many columns of a matrix a panel has."""
-    narrow = compiled.BYTES // dtype.itemsize
-    return narrow if columns <= narrow else compiled.WIDEST // dtype.itemsize
 
 
 def _bunch(plan: _Plan, images: int, parts: int, compiled: ModuleType) -> int:
@@ -170,11 +164,6 @@ def _grouped(weight: np.ndarray, groups: int) -> np.ndarray:
     """A weight as (groups, O / groups, C / groups, places in the kernel), to be summed with."""
     weight = weight.astype(accumulator(weight.dtype), copy=False)
     return weight.reshape(groups, -1, weight.shape[1], math.prod(weight.shape[2:]))
-
-
-def _whole_tiles(places: np.ndarray, compiled: ModuleType) -> np.ndarray:
-    """As many as fill the last tile; where the further ones are does not matter."""
-    return np.resize(places, len(places) + -len(places) % compiled.HEIGHT)
 
 
 def _shared(loop: Callable, plan: _Plan, pixels: np.ndarray, weights: int) -> tuple[Callable, int]:

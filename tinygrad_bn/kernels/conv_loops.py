@@ -5,59 +5,18 @@ element (row, term) stands in the padded image at rows[row] + terms[term]. That 
 stride, dilation and number of axes; and transposed, for the gradient at the weight.
 
 An image is an array of runs, with the channels last: what lies side by side in its padded copy.
-The right matrix is cut into panels, as wide as a vector and filled up with zeros.
+`products.py` has the product, and its panels.
 """
 
 import numpy as np
 from numba import prange
 
 from .compiled import Loop, inner
-from .vectors import BYTES, WIDEST, load, plus_multiple, store, zeros
+from .products import add_product, pack, panel_width, repeat, unpack, whole_tiles
 
-HEIGHT = 8  # rows of the product that are summed at once, in as many registers
-_DEPTH = 256  # terms after which the sums are written down: a panel of them stays in the L1 cache
+__all__ = ["ROWS", "correlate", "correlate_weights", "panel_width", "whole_tiles"]
+
 ROWS = 1024  # windows that a task takes
-
-
-def _product(size):
-    """The product, for panels whose rows are vectors of so many bytes."""
-
-    def add_product(image, rows, terms, right, out):
-        """out[i] += Σₜ image[rows[i] + terms[t]] · right[t]."""
-        lanes, like = right.shape[1], zeros(right, size)
-        for start in range(0, len(terms), _DEPTH):
-            stop = min(start + _DEPTH, len(terms))
-            for i in range(0, len(rows), HEIGHT):
-                r0, r1, r2, r3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
-                r4, r5, r6, r7 = rows[i + 4], rows[i + 5], rows[i + 6], rows[i + 7]
-                at = i * lanes
-                s0, s1 = load(out, at, like), load(out, at + lanes, like)
-                s2, s3 = load(out, at + 2 * lanes, like), load(out, at + 3 * lanes, like)
-                s4, s5 = load(out, at + 4 * lanes, like), load(out, at + 5 * lanes, like)
-                s6, s7 = load(out, at + 6 * lanes, like), load(out, at + 7 * lanes, like)
-                for t in range(start, stop):
-                    term, vector = terms[t], load(right, t * lanes, like)
-                    s0 = plus_multiple(s0, image, r0 + term, vector)
-                    s1 = plus_multiple(s1, image, r1 + term, vector)
-                    s2 = plus_multiple(s2, image, r2 + term, vector)
-                    s3 = plus_multiple(s3, image, r3 + term, vector)
-                    s4 = plus_multiple(s4, image, r4 + term, vector)
-                    s5 = plus_multiple(s5, image, r5 + term, vector)
-                    s6 = plus_multiple(s6, image, r6 + term, vector)
-                    s7 = plus_multiple(s7, image, r7 + term, vector)
-                store(out, at, s0)
-                store(out, at + lanes, s1)
-                store(out, at + 2 * lanes, s2)
-                store(out, at + 3 * lanes, s3)
-                store(out, at + 4 * lanes, s4)
-                store(out, at + 5 * lanes, s5)
-                store(out, at + 6 * lanes, s6)
-                store(out, at + 7 * lanes, s7)
-
-    return inner(add_product)
-
-
-_add_product, _add_wide_product = _product(BYTES), _product(WIDEST)
 
 
 @inner
@@ -70,42 +29,6 @@ def _fill(images, size, starts, padded):
         to, run = padded[at : at + length], runs[k]
         for i in range(length):
             to[i] = run[i]
-
-
-@inner
-def _pack(matrix, first, width, panel):
-    """So many columns of a matrix, from `first` on, as a panel."""
-    columns, lanes, like = matrix.shape[1], panel.shape[1], zeros(panel, BYTES)
-    some = BYTES // panel.itemsize
-    whole = width // some * some
-    for i in range(len(matrix)):
-        for j in range(0, whole, some):
-            store(panel, i * lanes + j, load(matrix, i * columns + first + j, like))
-        for j in range(whole, width):
-            panel[i, j] = matrix[i, first + j]
-
-
-@inner
-def _unpack(panel, places, first, width, matrix):
-    """The other way, into these rows of a matrix."""
-    columns, lanes, like = matrix.shape[1], panel.shape[1], zeros(panel, BYTES)
-    some = BYTES // panel.itemsize
-    whole = width // some * some
-    for i in range(len(places)):
-        for j in range(0, whole, some):
-            at = places[i] * columns + first + j
-            store(matrix, at, load(panel, i * lanes + j, like))
-        for j in range(whole, width):
-            matrix[places[i], first + j] = panel[i, j]
-
-
-@inner
-def _repeat(row, count, panel):
-    """A panel of so many equal rows."""
-    like, some = zeros(panel, BYTES), BYTES // panel.itemsize
-    for i in range(count):
-        for j in range(0, len(row), some):
-            store(panel, i * len(row) + j, load(row, j, like))
 
 
 @inner
@@ -127,7 +50,7 @@ def correlate(images, bunch, size, starts, step, rows, terms, weights, bias, pla
     groups, panels, _, lanes = weights.shape
     channels, windows = out.shape[2] // groups, len(places) // bunch
     blocks = -(-len(places) // ROWS)
-    tasks, wide = -(-len(images) // bunch) * blocks, lanes * images.itemsize > BYTES
+    tasks = -(-len(images) // bunch) * blocks
     for part in prange(parts):
         padded, filled = np.zeros(bunch * size, images.dtype), -1
         panel = np.empty((ROWS, lanes), images.dtype)
@@ -141,13 +64,10 @@ def correlate(images, bunch, size, starts, step, rows, terms, weights, bias, pla
             for group in range(groups):
                 for p in range(panels):
                     at, width = group * channels + p * lanes, min(lanes, channels - p * lanes)
-                    _repeat(bias[group, p], len(block), panel)
+                    repeat(bias[group, p], len(block), panel)
                     image, right = padded[group * step :], weights[group, p]
-                    if wide:
-                        _add_wide_product(image, block, terms, right, panel)
-                    else:
-                        _add_product(image, block, terms, right, panel)
-                    _unpack(panel, to, at, width, out[n:].reshape(-1, out.shape[2]))
+                    add_product(image, block, terms, right, panel)
+                    unpack(panel, to, at, width, out[n:].reshape(-1, out.shape[2]))
 
 
 @Loop
@@ -160,7 +80,7 @@ def correlate_weights(images, bunch, size, starts, step, rows, terms, g, out):
     parts, groups, panels, _, lanes = out.shape
     channels, windows = g.shape[2] // groups, g.shape[1]
     blocks = -(-len(terms) // ROWS)
-    tasks, wide = -(-len(images) // bunch) * blocks, lanes * images.itemsize > BYTES
+    tasks = -(-len(images) // bunch) * blocks
     for part in prange(parts):
         padded, filled = np.zeros(bunch * size, images.dtype), -1
         panel = np.zeros((ROWS, lanes), images.dtype)
@@ -175,11 +95,8 @@ def correlate_weights(images, bunch, size, starts, step, rows, terms, g, out):
             for group in range(groups):
                 for p in range(panels):
                     at, width = group * channels + p * lanes, min(lanes, channels - p * lanes)
-                    _pack(lines, at, width, panel)
+                    pack(lines, at, width, panel)
                     sums[:] = 0
                     image, block = padded[group * step :], terms[first:last]
-                    if wide:
-                        _add_wide_product(image, rows, block, panel, sums)
-                    else:
-                        _add_product(image, rows, block, panel, sums)
+                    add_product(image, rows, block, panel, sums)
                     _add(out[part, group, p], sums)

@@ -96,21 +96,19 @@ def normalize_grads(gs, outs, x, gamma, beta, *, needs, axes, eps, centred=True,
 
 def move(running_mean, running_var, mu, var, scale, momentum) -> bool:
     """What `norm.running.move` does, if a loop can do it; and whether it could."""
-    dtype, compiled = running_mean.dtype, loops("running")
-    if (
-        compiled is None
-        or type(running_mean) is not np.ndarray
-        or type(momentum) is not float
-        or dtype not in _DTYPES
-        or (running_var.dtype, running_var.shape) != (dtype, running_mean.shape)
-        or mu.size % running_mean.size
-        or var.shape != mu.shape
-        or not (running_mean.flags.c_contiguous and running_var.flags.c_contiguous)
-    ):
+    compiled = loops("running")
+    if compiled is None or type(momentum) is not float or type(running_mean) is not np.ndarray:
         return False
-    compiled.move.alone(
-        running_mean, running_var, _flat(mu, dtype), _flat(var, dtype), scale, momentum
-    )
+    dtype, shape = running_mean.dtype, running_mean.shape
+    if dtype not in _DTYPES or mu.size % running_mean.size or var.shape != mu.shape:
+        return False
+    if running_var.dtype is not dtype or running_var.shape != shape:
+        return False
+    for flags in (running_mean.flags, running_var.flags):
+        if not (flags.c_contiguous and flags.writeable):
+            return False
+    mu, var = _flat(mu, dtype), _flat(var, dtype)
+    compiled.move.alone(running_mean, running_var, mu, var, scale, momentum)
     return True
 
 
@@ -198,6 +196,12 @@ def _blank(value: float, size: int, dtype: np.dtype) -> np.ndarray:
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+def lines_of(rows: int, columns: int) -> tuple[int, int]:
+    """How the loops for columns read a matrix: how many lines, and how long they are."""
+    times = max([n for n in range(1, max(64 // columns, 1) + 1) if rows % n == 0])
+    return rows // times, columns * times
+
+
 def _layout(shape, axes, affine, order) -> tuple[str, tuple[int, ...], int] | None:
     """With the axes in this order: which loops, the places as they want them, the size of γ.
 
@@ -216,9 +220,7 @@ def _layout(shape, axes, affine, order) -> tuple[str, tuple[int, ...], int] | No
     pattern = "".join([letter for letter, _ in runs])
     sizes = [math.prod([shape[i] for _, i in run]) for _, run in runs]
     if re.fullmatch("r[kK]", pattern):
-        lines, columns = sizes
-        times = max([n for n in range(1, max(64 // columns, 1) + 1) if lines % n == 0])
-        return "columns", (lines // times, columns * times, columns), columns
+        return "columns", (*lines_of(*sizes), sizes[1]), sizes[1]
     n = {"k": 1, "K": 1, "R": 1, **dict(zip(pattern, sizes))}  # of two r the last
     groups, run = n["k"] * n["K"], sizes[-1] if sizes else 1
     pieces = next((m for m in range(-(-run // _RUN), run // 64 + 2) if run % m == 0), None)

@@ -13,6 +13,7 @@ import numpy as np
 from numba import prange
 
 from .compiled import Loop, inner
+from .vectors import long_vectors
 
 _FIRST = 8
 
@@ -20,6 +21,7 @@ _FIRST = 8
 @inner
 def _deviations(x, t, k):
     """Σ d and Σ d² of group t, where d = x − k; a run in the dtype of k."""
+    long_vectors()
     repeats, _, parts, size = x.shape
     s, q = 0.0, 0.0
     for n in range(repeats):
@@ -74,6 +76,7 @@ def statistics(x, t, centred):
 @inner
 def _affine(x, y, t, k, e, r, gamma, beta, width, floor):
     """y = γ (x − k − e) r + β in group t."""
+    long_vectors()
     repeats, _, parts, size = x.shape
     dtype, first = x.dtype.type, t * width % gamma.size
     for p in range(parts):
@@ -104,6 +107,7 @@ def normalize(x, y, gamma, beta, stats, places, eps, centred, floor):
 def _products(x, g, y, t, k, r, sums):
     """Σ x̂ of group t, where x̂ = (x − k) r; and into `sums`, (2, width), Σ g x̂ and Σ g. g counts
     where y > 0, if there is a y."""
+    long_vectors()
     repeats, _, parts, size = x.shape
     mask = None if y is None else y.reshape(x.shape)
     dtype, width = x.dtype.type, sums.shape[1]
@@ -130,6 +134,7 @@ def _products(x, g, y, t, k, r, sums):
 @inner
 def _slopes(x, g, y, dx, t, k, r, b, c, gamma, width):
     """∂x = γ r g + c (x − k) + b in group t."""
+    long_vectors()
     repeats, _, parts, size = x.shape
     mask = None if y is None else y.reshape(x.shape)
     dtype, first = x.dtype.type, t * width % gamma.size

@@ -10,15 +10,17 @@ from numba import prange
 
 from .compiled import Loop, inner
 from .parts_loops import collect, statistics
+from .vectors import long_vectors
 
 _STRIP = 64  # rows whose ∂γ and ∂β are summed in the dtype of x
-_BLOCK = 8  # rows that are summed up one after the other, and then normalized: neither waits
+_BLOCK = 4  # rows that are summed up one after the other, and then normalized: neither waits
 _TASKS = 32  # into which rows are divided: by their number alone, so that threads change no result
 
 
 @inner
 def _affine(x, y, t, k, shift, r, gamma, beta, floor):
     """y = γ ((x − k) r + shift) + β in row t."""
+    long_vectors()
     _, _, pieces, size = x.shape
     first = t * pieces % len(gamma)
     for p in range(pieces):
@@ -38,17 +40,17 @@ def normalize(x, y, gamma, beta, stats, places, eps, centred, floor):
         gamma.reshape(like),
         beta.reshape(like),
     )
+    found = np.empty((rows, 2), x.dtype)
     for block in prange(-(-rows // _BLOCK)):
         first, last = block * _BLOCK, min((block + 1) * _BLOCK, rows)
-        found = np.empty((_BLOCK, 2), x.dtype)
         for t in range(first, last):
             k, e, v = statistics(x4, t, centred)
             stats[t] = k + e
             stats[rows + t] = v
-            found[t - first, 0] = k
-            found[t - first, 1] = e
+            found[t, 0] = k
+            found[t, 1] = e
         for t in range(first, last):
-            k, e = found[t - first, 0], found[t - first, 1]
+            k, e = found[t]
             r = dtype(1 / np.sqrt(stats[rows + t] + eps))
             _affine(x4, y4, t, k, -e * r, r, gamma2, beta2, floor)
 
@@ -57,6 +59,7 @@ def normalize(x, y, gamma, beta, stats, places, eps, centred, floor):
 def _products(x, g, y, t, k, r, gamma):
     """Σ x̂, Σ γ g and Σ γ g x̂ of row t, where x̂ = (x − k) r. g counts where y > 0, if there is a
     y."""
+    long_vectors()
     _, _, pieces, size = x.shape
     mask = None if y is None else y.reshape(x.shape)
     dtype, first = x.dtype.type, t * pieces % len(gamma)
@@ -80,6 +83,7 @@ def _products(x, g, y, t, k, r, gamma):
 @inner
 def _add(x, g, y, t, k, r, shift, sums):
     """Adds g x̂ and g of row t to `sums`, (2, pieces of γ, size)."""
+    long_vectors()
     _, _, pieces, size = x.shape
     mask = None if y is None else y.reshape(x.shape)
     first = t * pieces % sums.shape[1]
@@ -95,6 +99,7 @@ def _add(x, g, y, t, k, r, shift, sums):
 @inner
 def _slopes(x, g, y, dx, t, k, r, b, c, gamma):
     """∂x = γ r g + c (x − k) + b in row t."""
+    long_vectors()
     _, _, pieces, size = x.shape
     mask = None if y is None else y.reshape(x.shape)
     first = t * pieces % len(gamma)

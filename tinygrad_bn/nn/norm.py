@@ -91,9 +91,8 @@ class _BatchNorm(_TrackedNorm):
     def observe(self, mu, var, m):
         """Move the running statistics towards those of a batch of m values a channel."""
         if self._moves():
-            buffers = self._buffers
-            mean, variance = buffers["running_mean"].data, buffers["running_var"].data
-            running.move(mean, variance, mu, var, m, self._weight_of_batch())
+            mean, variance = self._buffers["running_mean"], self._buffers["running_var"]
+            running.move(mean.data, variance.data, mu, var, m, self._weight_of_batch())
             self._count_batch()
 
     def _moves(self):
@@ -101,14 +100,20 @@ class _BatchNorm(_TrackedNorm):
         return tracks and self.training and recording.statistics_move.get()
 
     def _weight_of_batch(self):
-        if self.momentum is None:  # counted on the device: nothing waits for it
+        momentum = self.momentum
+        if momentum is None:  # counted on the device: nothing waits for it
             return 1.0 / (self.num_batches_tracked.data + 1) if self._moves() else 0.0
-        return number("momentum", self.momentum, 0, 1)
+        if type(momentum) is float and 0 <= momentum <= 1:  # what `number` says, sooner
+            return momentum
+        return number("momentum", momentum, 0, 1)
 
     def _count_batch(self):
         count = self._buffers["num_batches_tracked"].data
-        with on_device_of(count):
-            count += 1
+        if type(count) is np.ndarray:
+            count.fill(count.item() + 1)  # a third of the time of += 1
+        else:
+            with on_device_of(count):
+                count += 1  # nothing waits for it
         mark_written(count)
 
     def _by(self, norm, input):

@@ -13,11 +13,11 @@ def move(running_mean, running_var, mu, var, m, momentum) -> None:
     norm's N·C), the average over the samples moves. `momentum` weighs the new batch: a number, or
     an array of one.
     """
-    for name, array in (("running_mean", running_mean), ("running_var", running_var)):
-        if device_of(array) == "cpu" and not array.flags.writeable:
-            raise ValueError(f"{name}: got a read-only array, wants one that can be moved")
-    arrays, scale = (running_mean, running_var, mu, var), m / (m - 1)
-    if not cpu_norm.move(*arrays, scale, momentum):
+    scale = m / (m - 1)
+    if not cpu_norm.move(running_mean, running_var, mu, var, scale, momentum):
+        for name, array in (("running_mean", running_mean), ("running_var", running_var)):
+            if device_of(array) == "cpu" and not array.flags.writeable:
+                raise ValueError(f"{name}: got a read-only array, wants one that can be moved")
         with on_device_of(mu):
             rows = [v.reshape(-1, len(running_mean)) for v in (mu, var)]
             mean, variance = [v.mean(axis=0) if len(v) > 1 else v[0] for v in rows]
