@@ -186,6 +186,22 @@ def test_a_write_into_a_view_counts_for_all_that_share_its_memory():
         square.backward()
 
 
+@pytest.mark.parametrize("changed", [0, 1])
+@pytest.mark.parametrize("memory", ["apart", "of one optimizer", "that is no array's"])
+def test_a_write_into_any_argument_counts(memory, changed):
+    factors = [vector(1.0, 2.0), vector(3.0, 4.0)]
+    if memory == "of one optimizer":
+        tg.optim.SGD(factors)
+    elif memory == "that is no array's":
+        buffer = bytearray(32)  # shared memory or a mapped file would be the same
+        parts = [np.ndarray(2, buffer=buffer, offset=offset) for offset in (0, 16)]
+        factors = [tg.Tensor(part, requires_grad=True) for part in parts]
+    product = (factors[0] * factors[1]).sum()
+    changed_in_place(factors[changed])
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        product.backward()
+
+
 def test_load_state_dict_between_forward_and_backward_raises():
     layer = nn.Linear(2, 2)
     state = layer.state_dict()

@@ -1,5 +1,7 @@
 """What `Sequential` runs as one op gives what its modules give one after the other."""
 
+import pickle
+
 import numpy as np
 import pytest
 from helpers import assert_close, leaf
@@ -8,6 +10,7 @@ import tinygrad_bn as tg
 from tinygrad_bn import functional as F
 from tinygrad_bn import nn
 from tinygrad_bn.check import graph_nodes
+from tinygrad_bn.kernels import cpu_dense
 
 
 def perceptron(has_bias=True, **norm):
@@ -69,6 +72,13 @@ def test_values_gradients_and_running_statistics_are_those_of_the_modules(name, 
         assert_close(ours, theirs, 32, largest)
     for p, q in zip(fused.buffers(), plain.buffers()):
         assert_close(p, q, 32)
+
+
+@each_norm
+def test_layers_too_large_for_one_call_do_the_same(norm, monkeypatch):
+    monkeypatch.setattr(cpu_dense, "_SMALL", 0)
+    assert "layers" in ops_of(perceptron(**norm), leaf(np.ones((4, 3))))
+    test_values_gradients_and_running_statistics_are_those_of_the_modules("perceptron", norm)
 
 
 @each_net
@@ -185,6 +195,39 @@ def test_bad_layers_are_told_as_by_the_modules_and_nothing_moves(name):
         for buffer, values in before:
             np.testing.assert_array_equal(buffer.cpu().numpy(), tg.Tensor(values).cpu().numpy())
     assert said[0] == said[1]
+
+
+def test_what_somebody_took_away_is_missed():
+    net = perceptron()
+    del net[1].running_var
+    with pytest.raises(AttributeError, match="running_var"):
+        net(leaf(np.ones((4, 3))))
+
+
+def test_other_dtypes_are_no_matter_for_one_call():
+    def run(dtype, x):
+        net = perceptron(momentum=None)
+        for tensor in (*net.parameters(), *net.buffers()):
+            if tensor.dtype == tg.float64:
+                tensor.data = tensor.data.astype(dtype)
+        return net(tg.tensor(x.astype(dtype)))
+
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    expected = run(np.float64, x)
+    own = run(pickle.loads(pickle.dumps(np.dtype(np.float64))), x)  # equal, and another object
+    assert own.node.parents[0].op is expected.node.parents[0].op
+    assert_close(own, expected, 32)
+    if tg.get_default_device() == "cpu":  # CuPy has no such numbers
+        assert_close(run(np.longdouble, x).data.astype(np.float64), expected, 32)
+
+
+@pytest.mark.parametrize("sizes", [(3, 0), (0, 3)])
+def test_layers_without_features(sizes):
+    n, m = sizes
+    modules = nn.Linear(n, m), nn.BatchNorm1d(m), nn.ReLU()
+    x = tg.ones((4, n))
+    expected = one_by_one(modules, x)
+    assert_close(nn.Sequential(*modules)(x), expected)
 
 
 def test_statistics_do_not_move_in_a_step_that_is_checked():

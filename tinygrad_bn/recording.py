@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
+
 from .backend import Setting, assign, describe, extent, storage_of
 
 recording: ContextVar[bool] = ContextVar("recording", default=True)
@@ -149,9 +151,12 @@ def written_since(array: Any, time: int) -> bool:
 
 def raise_if_written(op: str, arrays: Sequence, time: int) -> None:
     """A RuntimeError if one of the arrays that an op kept was written into after `time`."""
-    # Of arrays that look at one memory, as an optimizer's parameters do, one is asked first.
-    sharing = {id(a if (b := getattr(a, "base", None)) is None else b): a for a in arrays}
-    writes = [_writes.get(id(storage_of(array))) for array in sharing.values()]
+    # Of arrays that look at one memory, as an optimizer's parameters do, one speaks for all.
+    distinct = {}
+    for array in arrays:
+        base = getattr(array, "base", None)  # it may be no array (of shared memory, say)
+        distinct[id(base if type(base) is np.ndarray else array)] = array
+    writes = [_writes.get(id(storage_of(array))) for array in distinct.values()]
     if all([w is None or w.last <= time for w in writes]):
         return
     for array in arrays:

@@ -5,8 +5,6 @@ Every layer's z = x Wᵀ + b, μ, σ² and y are outputs of the op, with places 
 too, is right at every order.
 """
 
-import itertools
-
 import numpy as np
 
 from ..kernels import cpu_dense
@@ -65,32 +63,22 @@ def small_layers_grads(gs, outs, *arrays, needs, eps):
     (g, g_hidden), (y, hidden), (x, *parameters) = gs, outs, arrays
     if g_hidden is None and type(g) is np.ndarray:
         return cpu_dense.run_grads(g, y, hidden, x, parameters, needs, eps)
-    widths = [len(weight) for weight in parameters[::4]]
+    widths = tuple([len(weight) for weight in parameters[::4]])
     gs = [None] * (4 * len(eps) - 1) if g_hidden is None else inner_values(g_hidden, len(x), widths)
     outs = inner_values(hidden, len(x), widths)
     return layers_grads([*gs, g], [*outs, y], *arrays, needs=needs, eps=eps)
 
 
 def inner_values(hidden, samples, widths):
-    """z, μ, σ², y of each layer but the last y, which `hidden` holds end to end."""
-    shapes = [(rows, m) for m in widths for rows in (samples, 1, 1, samples)][:-1]
-    edges = [0, *itertools.accumulate(rows * m for rows, m in shapes)]
-    return [hidden[i:j].reshape(*shape) for i, j, shape in zip(edges, edges[1:], shapes)]
-
-
-def statistics(hidden, samples, widths):
-    """(μ, σ²) of each layer, as vectors."""
-    found, at = [], 0
-    for m in widths:
-        at += samples * m
-        found.append((hidden[at : at + m], hidden[at + m : at + 2 * m]))
-        at += (samples + 2) * m
-    return found
+    """z, μ, σ², y of each layer but the last y, as `layers` gives them."""
+    shapes = [(rows, m) for m in widths for rows in (samples, 1, 1, samples)]
+    pieces = cpu_dense.hidden_slices(samples, widths)
+    return [hidden[piece].reshape(*shape) for piece, shape in zip(pieces, shapes)]
 
 
 @op("linear, normalize, relu, …", joint=small_layers_grads, variadic=True)
 def small_layers(xp, *arrays, eps):
-    """(y of the last layer, all else that `layers` gives in one flat array), for its arguments on
-    the CPU, if `cpu_dense.suits` them."""
+    """y of the last layer, and all else that `layers` gives in one flat array, for its arguments on
+    the CPU if `cpu_dense.suits` them."""
     x, *parameters = arrays
     return cpu_dense.run(x, parameters, eps)

@@ -12,6 +12,7 @@ from .compiled import loops
 from .cpu_norm import lines_of
 
 _SMALL = 1 << 20  # products in a layer: from there on, NumPy's matrix product is quicker
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Plan(NamedTuple):
@@ -19,7 +20,8 @@ class Plan(NamedTuple):
 
     widths: np.ndarray
     lines: np.ndarray
-    hidden: int  # the size of z, μ, σ² and y of all layers but the last y
+    starts: np.ndarray  # where in `hidden` each layer begins
+    hidden: int  # its size
     blanks: list[tuple]  # for each layer, what stands for b, γ and β where there are none
     pieces: list[slice]  # where each W, b, γ and β is in the flat array
     shapes: list[tuple[int, int]]  # of each W
@@ -27,19 +29,27 @@ class Plan(NamedTuple):
 
 def suits(x: Any, widths: Sequence[int]) -> bool:
     """Whether layers of these widths are worth one call, and there is a compiler for it."""
-    if type(x) is not np.ndarray or loops("dense") is None:
+    if type(x) is not np.ndarray or x.dtype not in _DTYPES or loops("dense") is None:
         return False
     return len(x) * max(map(operator.mul, (x.shape[1], *widths), widths)) <= _SMALL
 
 
+@functools.lru_cache(maxsize=64)
+def hidden_slices(samples: int, widths: tuple[int, ...]) -> list[slice]:
+    """Where z, μ, σ² and y of each layer stand in `hidden`, one after the other; of the last, y is
+    not there."""
+    sizes = [size for m in widths for size in (samples * m, m, m, samples * m)][:-1]
+    edges = [0, *itertools.accumulate(sizes)]
+    return [*map(slice, edges, edges[1:])]
+
+
 def run(x, parameters, eps):
-    """y of the last layer; and z, μ, σ² and y of all layers before it, with z, μ and σ² of it, end
-    to end."""
+    """y of the last layer, and all else that `hidden_slices` finds in a flat array."""
     plan = _plan(len(x), _widths(x, parameters), x.dtype)
     hidden = np.empty(plan.hidden, x.dtype)
     y = np.empty((len(x), plan.widths[-1]), x.dtype)
-    flat = _flat(parameters, plan)
-    loops("dense").run.alone(_plain(x), flat, plan.widths, plan.lines, np.array(eps), hidden, y)
+    how = (plan.widths, plan.lines, plan.starts, np.array(eps))
+    loops("dense").run.alone(_plain(x), _flat(parameters, plan), *how, hidden, y)
     return y, hidden
 
 
@@ -47,8 +57,9 @@ def run_grads(g, y, hidden, x, parameters, needs, eps):
     """The gradients at x and the parameters, for g at the last y."""
     plan = _plan(len(x), _widths(x, parameters), x.dtype)
     flat, d_x = _flat(parameters, plan), np.empty(x.shape if needs[0] else (0, 0), x.dtype)
-    d_flat, rest = np.empty_like(flat), (plan.widths, plan.lines, np.array(eps), _plain(hidden))
-    loops("dense").run_grads.alone(_plain(g), _plain(x), flat, *rest, _plain(y), d_x, d_flat)
+    how, d_flat = (plan.widths, plan.lines, plan.starts, np.array(eps)), np.empty_like(flat)
+    outs = _plain(hidden), _plain(y)
+    loops("dense").run_grads.alone(_plain(g), _plain(x), flat, *how, *outs, d_x, d_flat)
     found = [d_flat[piece] for piece in plan.pieces]
     found[::4] = map(np.ndarray.reshape, found[::4], plan.shapes)
     return [d if need else None for d, need in zip([d_x, *found], needs)]
@@ -66,9 +77,11 @@ def _plan(samples: int, widths: tuple[int, ...], dtype: np.dtype) -> Plan:
     for m in widths[1:]:
         zeros, ones = np.zeros(m, dtype), np.ones(m, dtype)
         blanks += [None, zeros, ones, zeros]
-    hidden = sum(2 * (samples + 1) * m for m in widths[1:]) - samples * widths[-1]
     lines = np.array([lines_of(samples, m) for m in widths[1:]])
-    return Plan(np.array(widths), lines, hidden, blanks, [*map(slice, edges, edges[1:])], shapes)
+    where = hidden_slices(samples, widths[1:])
+    starts = np.array([piece.start for piece in where[::4]])
+    pieces = [*map(slice, edges, edges[1:])]
+    return Plan(np.array(widths), lines, starts, where[-1].stop, blanks, pieces, shapes)
 
 
 def _flat(parameters, plan: Plan) -> np.ndarray:

@@ -198,7 +198,7 @@ _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 def lines_of(rows: int, columns: int) -> tuple[int, int]:
     """How the loops for columns read a matrix: how many lines, and how long they are."""
-    times = max([n for n in range(1, max(64 // columns, 1) + 1) if rows % n == 0])
+    times = max([n for n in range(1, max(64 // max(columns, 1), 1) + 1) if rows % n == 0])
     return rows // times, columns * times
 
 

@@ -1,9 +1,9 @@
 """Layers of x ← relu(batch_norm(x Wᵀ + b)), however many, in one call.
 
 For small layers the calls cost more than the work. `parameters` holds W (m, n), b, γ and β of the
-layers, end to end, and `d_parameters` their gradients; `hidden` z and y (N, m), μ and σ² of the
-layers, but without the last y. `widths`: of the input and of the layers. `lines`: how
-`columns_loops` sees the values of each.
+layers, end to end, and `d_parameters` their gradients. `hidden` holds z (N, m), μ, σ² and y (N, m)
+of each layer from `starts` on, but not the last y. `widths`: of the input and of the layers.
+`lines`: how `columns_loops` sees the values of each.
 """
 
 import numpy as np
@@ -61,48 +61,54 @@ def _parts(parameters, end, n, m):
     return weight.reshape((m, n)), bias, gamma, beta
 
 
+@inner
+def _values(hidden, at, size, m, y, is_last):
+    """z, μ and σ² in one vector, and y of the layer that begins there."""
+    z, stats = hidden[at : at + size], hidden[at + size : at + size + 2 * m]
+    end = at + size + 2 * m
+    return z, stats, y.ravel() if is_last else hidden[end : end + size]
+
+
 @Loop
-def run(x, parameters, widths, lines, eps, hidden, y):
+def run(x, parameters, widths, lines, starts, eps, hidden, y):
     """Fill `hidden`, and the last y, for x (N, n)."""
-    samples, layers, at, end, below = len(x), len(eps), 0, 0, x.copy()
+    samples, layers, end, below = len(x), len(eps), 0, x.copy().ravel()
     for k in range(layers):
         n, m = widths[k], widths[k + 1]
-        size, end = samples * m, end + (n + 3) * m
+        end += (n + 3) * m
         weight, bias, gamma, beta = _parts(parameters, end, n, m)
-        z, stats = hidden[at : at + size], hidden[at + size : at + size + 2 * m]
-        at += size + 2 * m
-        above = y if k == layers - 1 else hidden[at : at + size].reshape((samples, m))
-        at += size
-        product = z.reshape((samples, m))
-        rows, terms = _tiles(samples, n), np.arange(n)
-        _multiply(below.ravel(), rows, terms, weight, True, bias, product)
+        z, stats, above = _values(hidden, starts[k], samples * m, m, y, k == layers - 1)
+        rows, terms, product = _tiles(samples, n), np.arange(n), z.reshape((samples, m))
+        _multiply(below, rows, terms, weight, True, bias, product)
         places, floor = (lines[k, 0], lines[k, 1], m), x.dtype.type(0)
-        _normalize(z, above.ravel(), gamma, beta, stats, places, eps[k], True, floor)
+        _normalize(z, above, gamma, beta, stats, places, eps[k], True, floor)
         below = above
 
 
 @Loop
-def run_grads(g, x, parameters, widths, lines, eps, hidden, y, dx, d_parameters):
+def run_grads(g, x, parameters, widths, lines, starts, eps, hidden, y, dx, d_parameters):
     """Fill `d_parameters`; and dx, if it is there: if not, it has no rows."""
-    samples, at, end, above = len(x), len(hidden) + y.size, len(parameters), y
-    first, slope = x.copy(), g.copy()
-    for k in range(len(eps) - 1, -1, -1):
+    samples, end, last, slope = len(x), len(parameters), len(eps) - 1, g.copy()
+    first = x.copy()
+    for k in range(last, -1, -1):
         n, m = widths[k], widths[k + 1]
-        size = samples * m
-        at -= 2 * (size + m)
-        z, stats = hidden[at : at + size], hidden[at + size : at + size + 2 * m]
         weight, _, gamma, _ = _parts(parameters, end, n, m)
         d_weight, d_bias, _, _ = _parts(d_parameters, end, n, m)
         sums, end = d_parameters[end - 2 * m : end], end - (n + 3) * m
-        dz, places = np.empty_like(above), (lines[k, 0], lines[k, 1], m)
-        mu, var, masks = stats[:m], stats[m:], above.ravel()
-        _normalize_grads(
-            z, slope.ravel(), masks, dz.ravel(), gamma, mu, var, sums, places, eps[k], True
+        z, stats, above = _values(hidden, starts[k], samples * m, m, y, k == last)
+        dz, places, flat = (
+            np.empty(samples * m, x.dtype),
+            (lines[k, 0], lines[k, 1], m),
+            slope.ravel(),
         )
-        above = hidden[at - samples * n : at].reshape((samples, n)) if k else first
-        _column_sums(dz, d_bias)
-        nothing, flat = np.zeros(max(n, m), x.dtype), dz.ravel()
-        _multiply(flat, _tiles(m, 1), np.arange(samples) * m, above, False, nothing, d_weight)
+        _normalize_grads(
+            z, flat, above, dz, gamma, stats[:m], stats[m:], sums, places, eps[k], True
+        )
+        _column_sums(dz.reshape((samples, m)), d_bias)
+        below, nothing = first, np.zeros(max(n, m), x.dtype)
+        if k:
+            below = hidden[starts[k] - samples * n : starts[k]].reshape((samples, n))
+        _multiply(dz, _tiles(m, 1), np.arange(samples) * m, below, False, nothing, d_weight)
         if k or len(dx):
             slope = np.empty((samples, n), x.dtype) if k else dx
-            _multiply(flat, _tiles(samples, m), np.arange(m), weight, False, nothing, slope)
+            _multiply(dz, _tiles(samples, m), np.arange(m), weight, False, nothing, slope)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import recording
-from ..fusion.layers import layers, small_layers, statistics
+from ..fusion.layers import layers, small_layers
 from ..graph import Tensor
 from ..kernels import cpu_dense
 from .activation import ReLU
@@ -73,13 +73,13 @@ def _layer(linear: Linear, norm: BatchNorm1d, inputs: int, dtype: np.dtype) -> D
     except KeyError:  # somebody took it away
         return None
     width, matrix = norm.num_features, weight.data
-    if matrix.shape != (width, inputs) or matrix.dtype is not dtype:
+    if not width or matrix.shape != (width, inputs) or matrix.dtype != dtype:
         return None
     shape = (width,)
     for vector in (bias, gamma, beta, mean, var):
         if vector is not None:
             array = vector.data
-            if array.shape != shape or array.dtype is not dtype:
+            if array.shape != shape or array.dtype != dtype:
                 return None
     if (mean is not None) != counts or (var is not None) != counts:
         return None
@@ -99,13 +99,10 @@ def run_layers(fitting: list[DenseLayer], input: Tensor) -> Tensor:
     eps, widths = zip(*[(layer.norm.eps, layer.width) for layer in fitting])
     if cpu_dense.suits(x, widths):
         y, hidden = small_layers(arguments, eps=eps)
-        found = statistics(hidden.data, len(x), widths)
+        inner = [hidden.data[piece] for piece in cpu_dense.hidden_slices(len(x), widths)]
     else:
-        outputs = layers(arguments, eps=eps)
-        found, y = (
-            [(mu.data, var.data) for mu, var in zip(outputs[1::4], outputs[2::4])],
-            outputs[-1],
-        )
-    for layer, (mu, var) in zip(fitting, found):
+        *inner, y = layers(arguments, eps=eps)
+        inner = [value.data for value in inner]
+    for layer, mu, var in zip(fitting, inner[1::4], inner[2::4]):
         layer.norm.observe(mu, var, len(x))
     return y
