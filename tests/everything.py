@@ -23,7 +23,12 @@ STEPS = {
 }
 # Half of the work: it runs beside the other steps, on another core, and is shown at the end.
 BESIDE = "tests on the double of CuPy"
-BESIDE_COMMAND = [*TESTS, "-p", "no:cacheprovider", "--device=double"]
+# Without what knows of no device: loops for NumPy arrays, pages in the browser.
+BESIDE_COMMAND = [
+    *(*TESTS, "-p", "no:cacheprovider", "--device=double"),
+    *("--ignore-glob=*/test_kernels_*.py", "--ignore=tests/test_threads.py"),
+    *("--ignore=tests/diagram/browser", "--ignore=tests/test_house.py"),
+]
 
 
 def main() -> int:
