@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from helpers import grid, leaf
 from hostile import HOSTILE
 from hypothesis import given
 from matplotlib.mathtext import MathTextParser
@@ -251,8 +252,7 @@ def letters_of(mark):
     return free, bound
 
 
-@given(losses())
-def test_no_letter_of_a_sum_means_something_outside_of_it(loss):
+def check_letters(loss):
     reading = Reading(record(loss), "ioffe")
     for node in reading.graph.nodes:
         for output in node.outputs if node.kind == "op" else ():
@@ -266,6 +266,18 @@ def test_no_letter_of_a_sum_means_something_outside_of_it(loss):
                     free, _ = letters_of(("row", *[marks(side, index) for side in sides]))
                     left, _ = letters_of(marks(sides[0], index))
                     assert free == left, place  # every letter on the right is on the left
+
+
+@given(losses())
+def test_no_letter_of_a_sum_means_something_outside_of_it(loss):
+    check_letters(loss)
+
+
+def test_a_sum_in_the_argument_of_a_function_takes_no_letter_from_outside():
+    with tg.tracing():
+        x = leaf(grid((2, 3)))
+        row = tg.reshape(tg.sum(x, -1, keepdims=True), (2,))
+        check_letters(tg.sum(row * tg.var(row) * tg.tensor(grid((2,), 0.5, seed=9))))
 
 
 # --- Names ----------------------------------------------------------------------------------------

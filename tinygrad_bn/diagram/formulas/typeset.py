@@ -102,7 +102,8 @@ def _call(formula: Apply, index: Index) -> Mark:
     if is_elementwise(formula):
         return _written(formula, [index] * len(formula.arguments))
     stack = {axis: index[axis] for axis in index if axis < -2} if is_of_matrices(formula) else {}
-    whole = _written(formula, [indexed([x]) | stack for x in formula.arguments])
+    taken = {0: "".join(index.values())}  # a Σ in an argument takes no letter from outside
+    whole = _written(formula, [indexed([x]) | taken | stack for x in formula.arguments])
     letters = index_of(formula.shape, {a: index[a] for a in index if a not in stack})
     if not letters:
         return whole
