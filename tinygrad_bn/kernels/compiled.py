@@ -137,7 +137,7 @@ def _jit(function: Callable, **options: Any) -> Callable:
     try:
         dispatcher._cache = _kept_on_disk()(function)  # as `cache=True` would, with numba's own
     except RuntimeError:
-        _warn_of_no_folder("there is no folder that it can write into")
+        _warn_of_no_cache("there is no folder that it can write into")
     return dispatcher
 
 
@@ -161,7 +161,7 @@ def _kept_on_disk() -> type:
             try:
                 super().save_overload(*args)
             except OSError as error:
-                _warn_of_no_folder(error.strerror)
+                _warn_of_no_cache(error.strerror)
 
     return Cache
 
@@ -176,7 +176,7 @@ def _warn_of_damage(folder: str) -> None:
 
 
 @functools.cache
-def _warn_of_no_folder(problem: str) -> None:
+def _warn_of_no_cache(problem: str) -> None:
     _log.warning(
         "numba cannot keep compiled kernels on disk (%s): each process compiles them anew "
         "(set NUMBA_CACHE_DIR to a folder that can be written into)",

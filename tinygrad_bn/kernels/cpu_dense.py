@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .compiled import loops
-from .cpu_norm import lines_of
+from .cpu_norm import DTYPES, lines_of
 
 _SMALL = 1 << 20  # products in a layer: from there on, NumPy's matrix product is quicker
-_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Plan(NamedTuple):
@@ -22,14 +21,14 @@ class Plan(NamedTuple):
     lines: np.ndarray
     starts: np.ndarray  # where in `hidden` each layer begins
     hidden: int  # its size
-    blanks: list[tuple]  # for each layer, what stands for b, γ and β where there are none
+    blanks: list[np.ndarray | None]  # what stands for each b, γ and β where there is none
     pieces: list[slice]  # where each W, b, γ and β is in the flat array
     shapes: list[tuple[int, int]]  # of each W
 
 
 def suits(x: Any, widths: Sequence[int]) -> bool:
     """Whether layers of these widths are worth one call, and there is a compiler for it."""
-    if type(x) is not np.ndarray or x.dtype not in _DTYPES or loops("dense") is None:
+    if type(x) is not np.ndarray or x.dtype not in DTYPES or loops("dense") is None:
         return False
     return len(x) * max(map(operator.mul, (x.shape[1], *widths), widths)) <= _SMALL
 

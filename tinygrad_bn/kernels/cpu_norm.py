@@ -100,7 +100,7 @@ def move(running_mean, running_var, mu, var, scale, momentum) -> bool:
     if compiled is None or type(momentum) is not float or type(running_mean) is not np.ndarray:
         return False
     dtype, shape = running_mean.dtype, running_mean.shape
-    if dtype not in _DTYPES or mu.size % running_mean.size or var.shape != mu.shape:
+    if dtype not in DTYPES or mu.size % running_mean.size or var.shape != mu.shape:
         return False
     if running_var.dtype is not dtype or running_var.shape != shape:
         return False
@@ -151,7 +151,7 @@ def _plan_of_loops(shape, strides, dtype, axes, gamma, beta) -> Plan | None:
     dtype = np.dtype(accumulator(dtype))
     given = {shape for shape in (gamma, beta) if shape is not None}
     beside = given.pop() if given else ()
-    if given or dtype not in _DTYPES or 0 in shape:
+    if given or dtype not in DTYPES or 0 in shape:
         return None
     axes, affine = reduced_axes(len(shape), axes), (1,) * (len(shape) - len(beside)) + beside
     if len(affine) > len(shape) or any([n not in (1, m) for n, m in zip(affine, shape)]):
@@ -193,7 +193,7 @@ def _blank(value: float, size: int, dtype: np.dtype) -> np.ndarray:
     return _flat(np.full(size, value, dtype), dtype)
 
 
-_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def lines_of(rows: int, columns: int) -> tuple[int, int]:

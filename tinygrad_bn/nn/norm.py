@@ -100,12 +100,9 @@ class _BatchNorm(_TrackedNorm):
         return tracks and self.training and recording.statistics_move.get()
 
     def _weight_of_batch(self):
-        momentum = self.momentum
-        if momentum is None:  # counted on the device: nothing waits for it
+        if self.momentum is None:  # counted on the device: nothing waits for it
             return 1.0 / (self.num_batches_tracked.data + 1) if self._moves() else 0.0
-        if type(momentum) is float and 0 <= momentum <= 1:  # what `number` says, sooner
-            return momentum
-        return number("momentum", momentum, 0, 1)
+        return number("momentum", self.momentum, 0, 1)
 
     def _count_batch(self):
         count = self._buffers["num_batches_tracked"].data
