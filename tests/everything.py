@@ -15,24 +15,34 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 TESTS = [sys.executable, "-m", "pytest"]
 
-IN_BROWSER = "tests/diagram/browser"
+IN_BROWSER, ON_THE_DOUBLE = "tests/diagram/browser", "tests/gpu"
+# What knows of no device: pages, files, layouts, text, and loops for NumPy arrays.
+ANYWHERE = [
+    *(IN_BROWSER, "tests/diagram/test_files.py", "tests/diagram/test_layout.py"),
+    *("tests/diagram/test_typeset.py", "tests/diagram/test_collapsed_limits.py"),
+    *("tests/test_kernels_conv.py", "tests/test_kernels_dense.py", "tests/test_kernels_norm.py"),
+    *("tests/test_kernels_numpy.py", "tests/test_threads.py", "tests/test_house.py"),
+    "tests/test_benchmarks.py",
+]
 # Two halves of the work, each on a core of its own; what the second prints is shown at the end.
 STEPS = {
     "lint": [BIN / "ruff", "check", "."],
     "format": [BIN / "ruff", "format", "--check", "."],
     "import layers": [BIN / "lint-imports", "--no-logo"],
-    "tests": [*TESTS, "--durations=8", f"--ignore={IN_BROWSER}"],
-    "doctests": [*TESTS, "--doctest-modules", "tinygrad_bn"],
-    "installed wheel": [sys.executable, "tests/wheel.py"],
+    "tests": [
+        *(*TESTS, "--durations=8"),
+        *(f"--ignore={path}" for path in (IN_BROWSER, ON_THE_DOUBLE)),
+    ],
 }
 BESIDE = {
-    # Without what knows of no device: loops for NumPy arrays, and pages.
-    "tests on the double of CuPy": [
+    "tests of what a GPU runs": [*TESTS, "-p", "no:cacheprovider", ON_THE_DOUBLE],
+    "all tests on the double of CuPy": [
         *(*TESTS, "-p", "no:cacheprovider", "--device=double"),
-        *("--ignore-glob=*/test_kernels_*.py", "--ignore=tests/test_threads.py"),
-        *(f"--ignore={IN_BROWSER}", "--ignore=tests/test_house.py"),
+        *(f"--ignore={path}" for path in (*ANYWHERE, ON_THE_DOUBLE)),
     ],
     "tests in a browser": [*TESTS, "-p", "no:cacheprovider", IN_BROWSER],
+    "doctests": [*TESTS, "-p", "no:cacheprovider", "--doctest-modules", "tinygrad_bn"],
+    "installed wheel": [sys.executable, "tests/wheel.py"],
 }
 
 

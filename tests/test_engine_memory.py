@@ -12,7 +12,7 @@ from helpers import assert_values, leaf, vector
 import tinygrad_bn as tg
 from tinygrad_bn import functional as F
 from tinygrad_bn import nn, recording
-from tinygrad_bn.backend import owned
+from tinygrad_bn.memory import owned
 
 
 @contextlib.contextmanager

@@ -39,7 +39,9 @@ def draw(name, shape, dtype, shift=0.0, scale=1.0, seed=0):
 @MEMBERS
 @PASSES
 @pytest.mark.parametrize("shape", [(64, 64, 16, 16), (256, 512, 3), (16, 4, 3000), (10_000, 2, 3)])
-def test_float32_at_mean_1e4_loses_no_more_than_1e_5(name, shape, create_graph):
+def test_float32_at_mean_1e4_loses_no_more_than_1e_5(name, shape, create_graph, request):
+    if request.config.getoption("--device") == "double":  # which runs a kernel thread by thread
+        shape = (max(shape[0] // 64, 2), *shape[1:])
     x, g, weight = draw(name, shape, np.float32, shift=1e4)
     found, _ = run(name, x, g, weight, create_graph)
     truth = by_hand(name, *(v.astype(np.float64) for v in (x, g.astype(np.float32), weight)))
@@ -50,7 +52,7 @@ def test_float32_at_mean_1e4_loses_no_more_than_1e_5(name, shape, create_graph):
 
 @PASSES
 @pytest.mark.parametrize("name", ["batch_norm", "layer_norm", "rms_norm"])
-def test_ten_million_values_beside_each_gamma(name, create_graph):
+def test_ten_million_values_beside_each_gamma(name, create_graph, cpu_only):
     shape = (10_000_000, 1) if name == "batch_norm" else (2_500_000, 4)
     x, g, weight = draw(name, shape, np.float32, shift=1e4)
     found, _ = run(name, x, g, weight, create_graph)
@@ -132,13 +134,13 @@ def test_float16_is_normalized_in_float32_and_its_gradients_come_in_its_dtype(
 @PASSES
 @pytest.mark.parametrize("name", [name for name in FAMILY if name != "rms_norm"])
 def test_the_gradient_of_beta_is_summed_in_float32(name, impl, create_graph):
-    shape = (70_000, 2, 2) if "F" in FAMILY[name].layout else (2, 4, 70_000)
+    shape = (1100, 2, 2) if "F" in FAMILY[name].layout else (2, 4, 1100)
     random = np.random.default_rng(0)
     x = leaf(random.standard_normal(shape).astype(np.float16))
     weight, bias = map(leaf, parameters(name, shape, random, np.float32))
     y = call(name, impl)(x, weight, bias)
-    (dbias,) = tg.grad(y, bias, tg.ones_like(y), create_graph=create_graph)
-    assert (host(dbias) == np.prod(shape) / bias.size).all()  # 70,000 and more: inf in float16
+    (dbias,) = tg.grad(y, bias, 64 * tg.ones_like(y), create_graph=create_graph)
+    assert (host(dbias) == 64 * np.prod(shape) / bias.size).all()  # 70,400 and more: inf in float16
 
 
 @BOTH

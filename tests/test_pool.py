@@ -11,6 +11,7 @@ import tinygrad_bn as tg
 from tinygrad_bn import functional as F
 from tinygrad_bn import nn
 from tinygrad_bn.check import gradcheck, gradgradcheck, held_bytes
+from tinygrad_bn.ops.conv import max_pool
 
 INF, NAN = np.inf, np.nan
 KINDS = ("max_pool", "avg_pool", "adaptive_avg_pool")
@@ -281,3 +282,15 @@ def test_averaging_keeps_no_image():
     x = leaf(grid((4, 3, 8, 8)))
     outputs = [F.avg_pool2d(x * 2.0, 2), F.adaptive_avg_pool2d(x * 2.0, 3)]
     assert held_bytes(outputs) <= 3 * 8 * (2 * 2 + 4 * 4)  # a channel: the kernel, the counts
+
+
+def test_a_window_without_values_has_no_derivative_of_any_order():
+    """It is 0; the functions refuse it, but the op does not."""
+    windows = {"kernel": (2,), "stride": (2,), "padding": ((2, 0),), "dilation": (1,)}
+    g, x = leaf(np.ones((1, 1, 3))), leaf(np.array([[[1.0, 3.0, 2.0, 5.0]]]))
+    y, _ = max_pool(x, **windows)
+    (dx,) = tg.grad(y, x, g, create_graph=True)
+    (dg,) = tg.grad(dx, g, tg.tensor(np.array([[[1.0, 2.0, 3.0, 4.0]]])))
+    assert host(y).ravel().tolist() == [0, 3, 5]
+    assert host(dx).ravel().tolist() == [0, 1, 0, 1]
+    assert host(dg).ravel().tolist() == [0, 2, 4]

@@ -7,7 +7,8 @@ from numpy import float16, float32, float64, int64
 
 from . import check, functional, interop, nn, optim
 from .anomaly import detect_anomaly
-from .backend import device, get_default_device, manual_seed, set_default_device
+from .backend import device, get_default_device, set_default_device
+from .capture import CaptureError, capture
 from .checkpointing import checkpoint
 from .creation import *
 from .engine import grad
@@ -15,6 +16,7 @@ from .graph import Tensor, toposort
 from .kernels.compiled import get_num_threads, set_num_threads
 from .ops import *
 from .primitive import Op, op
+from .random_numbers import manual_seed
 from .recording import enable_grad, no_grad, tracing
 from .scalar import Scalar
 from .tensor import named

@@ -19,21 +19,26 @@ import numpy as np
 default_dtype = np.float32  # of new Tensors made from Python floats; arrays keep their own
 _default_device: ContextVar[str | None] = ContextVar("device", default=None)
 _process_device: str | None = None  # what set_default_device chose, for every thread
-_generator = np.random.default_rng()
 
 
 _AS_IT_IS = contextlib.nullcontext()
+_FLOATING = set("efdgE")  # the codes of NumPy's dtypes of floating point, and of bfloat16
 
 
-def _cupy() -> ModuleType | None:
+def imported_cupy() -> ModuleType | None:
     """CuPy if something has imported it; an array of CuPy's cannot exist otherwise."""
     return sys.modules.get("cupy")
 
 
 def is_array(value: Any) -> bool:
     """Whether `value` is an array of NumPy or CuPy (a NumPy scalar is not)."""
-    cupy = _cupy()
+    cupy = imported_cupy()
     return isinstance(value, np.ndarray if cupy is None else (np.ndarray, cupy.ndarray))
+
+
+def is_floating(dtype: Any) -> bool:
+    """Whether it is a dtype of floating point: NumPy's, or bfloat16, which is that of ml_dtypes."""
+    return getattr(dtype, "char", None) in _FLOATING
 
 
 def array_module(arrays: Sequence[Any]) -> ModuleType:
@@ -65,7 +70,23 @@ def device_of(array: Any) -> str:
 def on_device_of(array: Any) -> contextlib.AbstractContextManager:
     """A context in which the GPU of `array` is the current one, as CuPy wants it to compute there.
     On the CPU it does nothing."""
-    return _AS_IT_IS if device_of(array) == "cpu" else array.device
+    return _AS_IT_IS if device_of(array) == "cpu" else _OnGpu(array.device)
+
+
+class _OnGpu:
+    """A GPU as the current one. If its memory does not do, the error says what is left of it."""
+
+    def __init__(self, gpu: Any) -> None:
+        self.gpu = gpu
+
+    def __enter__(self) -> None:
+        self.gpu.__enter__()
+
+    def __exit__(self, kind: type | None, error: Any, traceback: Any) -> None:
+        self.gpu.__exit__(kind, error, traceback)
+        if getattr(kind, "__name__", "") == "OutOfMemoryError":  # CuPy's: it says what is asked
+            free, total = self.gpu.mem_info
+            raise MemoryError(f"{error} {free:,} of {total:,} bytes are free.") from error
 
 
 def assign(array: Any, value: Any) -> None:
@@ -89,10 +110,11 @@ def as_array(value: Any, dtype: Any = None, device: str | None = None) -> Any:
         value = np.asarray(value)
         if dtype is None and plain and value.dtype == np.float64:
             dtype = default_dtype
-    if value.dtype.kind not in "biuf":
+    if value.dtype.kind not in "biu" and not is_floating(value.dtype):
         raise TypeError(f"data: got {value.dtype} {value!r:.60}, wants real numbers")
     if dtype is not None and value.dtype != np.dtype(dtype):
-        value = value.astype(dtype)
+        with on_device_of(value):
+            value = value.astype(dtype)
     return value if device is None else to_device(value, device)
 
 
@@ -113,32 +135,9 @@ def to_device(array: Any, device: str) -> Any:
         return array
     if device == "cpu":
         return array.get()
-    with require_cupy(device).cuda.Device(int(device.removeprefix("cuda:"))):
-        return _cupy().asarray(array)
-
-
-def owned(array: Any) -> Any:
-    """The array itself if nobody sees it or its memory but one variable of the caller; else a copy.
-    (Python counts the references to an object; where it does not, all are copied.)"""
-    return array if type(array) is np.ndarray and _counts(array) in _ALONE else copied(array)
-
-
-def _counts(array: np.ndarray) -> tuple[int, int] | None:
-    """How often an array is referred to, and another array of which it is all, in another shape."""
-    base = array.base
-    if base is None:
-        return sys.getrefcount(array), 0
-    is_all = type(base) is np.ndarray and base.base is None and base.size == array.size
-    return (sys.getrefcount(array), sys.getrefcount(base)) if is_all else None
-
-
-def _counts_of_unseen() -> set:
-    array, view = np.empty(2), np.empty(2).reshape(1, 2)
-    called = lambda array: _counts(array)  # noqa: E731 (as `owned` calls it)
-    return {called(array), called(view)}
-
-
-_ALONE = _counts_of_unseen() if hasattr(sys, "getrefcount") else set()
+    xp, here = module_on(device)
+    with here:
+        return xp.asarray(array)
 
 
 def copied(array: Any) -> Any:
@@ -149,14 +148,11 @@ def copied(array: Any) -> Any:
         return array_module((array,)).array(array)
 
 
-_python_erf = np.frompyfunc(math.erf, 1, 1)
-
-
 def erf(array: Any) -> Any:
     """The error function of each element. NumPy has none: there it is Python's, one by one."""
-    dtype = array.dtype if array.dtype.kind == "f" else np.float64
+    dtype = array.dtype if is_floating(array.dtype) else np.float64
     if isinstance(array, np.ndarray):
-        return np.asarray(_python_erf(array), dtype=dtype)
+        return np.asarray(np.frompyfunc(math.erf, 1, 1)(array), dtype=dtype)
     from cupyx.scipy.special import erf as cupy_erf
 
     return cupy_erf(array).astype(dtype, copy=False)  # that of float16 is float64
@@ -164,29 +160,32 @@ def erf(array: Any) -> Any:
 
 def canonical_device(device: str) -> str:
     """`"cpu"`, or `"cuda:N"` for `"cuda"` (N = 0) and `"cuda:N"`; anything else is a ValueError."""
-    if not isinstance(device, str):
-        raise TypeError(f'device: got {device!r}, wants "cpu", "cuda" or "cuda:N"')
-    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", device) if isinstance(device, str) else None
     if match is None:
-        raise ValueError(f'device: got {device!r}, wants "cpu", "cuda" or "cuda:N"')
+        kind = ValueError if isinstance(device, str) else TypeError
+        raise kind(f'device: got {device!r}, wants "cpu", "cuda" or "cuda:N"')
     return "cpu" if device == "cpu" else f"cuda:{int(match[1] or 0)}"
 
 
-def require_cupy(device: str) -> ModuleType:
-    """CuPy, once it is clear that it can reach `device`; else a RuntimeError of one sentence."""
+def module_on(device: str) -> tuple[ModuleType, contextlib.AbstractContextManager]:
+    """The module that makes arrays on `device`, and the context in which it does; a RuntimeError of
+    one sentence if there is no such device."""
+    if (device := canonical_device(device)) == "cpu":
+        return np, _AS_IT_IS
+    number = int(device.removeprefix("cuda:"))
     try:
         import cupy
 
         count = cupy.cuda.runtime.getDeviceCount()
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         pip = 'pip install "tinygrad_bn[cuda12]" (or "tinygrad_bn[cuda13]")'
         raise RuntimeError(f"device {device!r} needs CuPy, which is missing: {pip}") from error
     except Exception as error:  # CuPy raises a class of its own, which exists only with CuPy
         needs = "needs an NVIDIA GPU with a working driver"
         raise RuntimeError(f"device {device!r} {needs}: CuPy reports {error}") from error
-    if int(device.removeprefix("cuda:")) >= count:
+    if number >= count:
         raise RuntimeError(f"device {device!r} does not exist: CuPy finds {count} GPU(s)")
-    return cupy
+    return cupy, _OnGpu(cupy.cuda.Device(number))
 
 
 def get_default_device() -> str:
@@ -199,7 +198,8 @@ def get_default_device() -> str:
 def set_default_device(device: str) -> None:
     """Make new Tensors on `device` from now on; nothing that exists is moved."""
     global _process_device
-    _process_device = _usable(device)
+    module_on(device)  # which raises if it cannot be used
+    _process_device = device
 
 
 class Setting(contextlib.ContextDecorator):
@@ -220,45 +220,8 @@ class Setting(contextlib.ContextDecorator):
 
 def device(name: str) -> Setting:
     """Make new Tensors on this device inside the `with` block (in this thread)."""
-    return Setting(_default_device, _usable(name))
-
-
-def _usable(device: str) -> str:
-    device = canonical_device(device)
-    if device != "cpu":
-        require_cupy(device)
-    return device
-
-
-def storage_of(array: Any) -> Any:
-    """The array that owns the memory which `array` looks at; views of one memory share it."""
-    while (base := getattr(array, "base", None)) is not None and is_array(base):
-        array = base
-    return array
-
-
-def extent(array: Any) -> tuple[int, int]:
-    """The addresses of the first and the last byte that `array` looks at."""
-    first = array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
-    last = first + array.itemsize - 1
-    for n, stride in zip(array.shape, array.strides):
-        if stride < 0:
-            first += (n - 1) * stride
-        else:
-            last += (n - 1) * stride
-    return first, last
-
-
-def manual_seed(seed: int) -> None:
-    """Seed the generator behind `randn`, `rand` and initial weights (on the host, so that a seed
-    gives the same network on every device)."""
-    global _generator
-    _generator = np.random.default_rng(seed)
-
-
-def generator() -> np.random.Generator:
-    """The host generator that `manual_seed` seeds."""
-    return _generator
+    module_on(name)  # which raises if it cannot be used
+    return Setting(_default_device, name)
 
 
 def describe(value: Any) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .backend import storage_of, to_device
+from .backend import to_device
 from .creation import zeros_like
 from .engine import grad, listed
 from .graph import Leaf, Tensor, parents, toposort
+from .memory import storage_of
 from .ops import sum as sum_
 from .recording import no_grad, still_statistics
 from .transforms import jacobian

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import backend, recording
+from . import recording
 from .backend import describe, is_array, to_device
 from .graph import Leaf, Node, Tensor, at_place
+from .random_numbers import random_state, set_random_state
 
 __all__ = ["checkpoint"]
 
@@ -92,7 +93,7 @@ class _Segment:
 
     def __init__(self, function: Callable, args: tuple, kwargs: dict) -> None:
         self.function, self.arguments = function, _mapped(_at_own_place, (args, kwargs))
-        self.random = backend.generator().bit_generator.state
+        self.random = random_state()
         self.steps: list[_Step] = []
         self.kept: list = []  # of each step after a second call: (arrays, outputs, refill), once
         # The device, NumPy's error state, … are as now; but no statistics move, no journal notes.
@@ -115,13 +116,13 @@ class _Segment:
             nodes.append(node)
 
         args, kwargs = _mapped(_at_own_place, self.arguments)
-        before = backend.generator().bit_generator.state
-        backend.generator().bit_generator.state = self.random
+        before = random_state()
+        set_random_state(self.random)
         try:
             with recording.journal(note):
                 self.function(*args, **kwargs)
         finally:
-            backend.generator().bit_generator.state = before
+            set_random_state(before)
         if len(nodes) != len(self.steps):
             raise _differs(f"{len(nodes)} ops", str(len(self.steps)))
         return [(node.arrays, node.outputs, node.refill) for node in nodes]

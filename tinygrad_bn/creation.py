@@ -6,6 +6,7 @@ import numpy as np
 
 from . import backend
 from .graph import Tensor
+from .random_numbers import generator
 from .tensor import integers
 
 __all__ = ["arange", "from_dlpack", "full", "ones", "ones_like", "rand", "randn", "tensor", "zeros",
@@ -31,8 +32,9 @@ def tensor(
 
 def full(shape, value, dtype=None, device=None, requires_grad=False) -> Tensor:
     """A shape filled with `value` (float32 unless `dtype` says otherwise)."""
-    host = np.full(shape, value, backend.default_dtype if dtype is None else dtype)
-    return Tensor(backend.to_device(host, device or backend.get_default_device()), requires_grad)
+    xp, here = backend.module_on(device or backend.get_default_device())
+    with here:
+        return Tensor(xp.full(shape, value, dtype or backend.default_dtype), requires_grad)
 
 
 def zeros(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:
@@ -57,26 +59,27 @@ def ones_like(t: Tensor) -> Tensor:
 
 def arange(start, stop=None, step=1, dtype=None, device=None) -> Tensor:
     """start, start + step, … below stop; arange(n) counts from 0. Integers give int64."""
-    values = np.arange(start, step=step) if stop is None else np.arange(start, stop, step)
-    if dtype is None and values.dtype.kind == "f":
-        dtype = backend.default_dtype
-    return tensor(values, dtype, device)
+    start, stop = (0, start) if stop is None else (start, stop)
+    plain = backend.default_dtype if isinstance(start + stop + step, float) else None
+    xp, here = backend.module_on(device or backend.get_default_device())
+    with here:
+        return Tensor(backend.as_array(xp.arange(start, stop, step), dtype or plain))
 
 
 def randn(*shape: int, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Normal random numbers from the generator that `manual_seed` seeds."""
-    values = backend.generator().standard_normal(integers(shape))
+    values = generator().standard_normal(integers(shape))
     return tensor(values, dtype or backend.default_dtype, device, requires_grad)
 
 
 def rand(*shape: int, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Uniform random numbers in [0, 1) from the generator that `manual_seed` seeds."""
-    values = backend.generator().random(integers(shape))
+    values = generator().random(integers(shape))
     return tensor(values, dtype or backend.default_dtype, device, requires_grad)
 
 
 def from_dlpack(source: Any) -> Tensor:
     """A Tensor that shares the memory of another library's array, on the device where it is."""
     kind, number = source.__dlpack_device__()
-    module = np if kind == 1 else backend.require_cupy(f"cuda:{number}")
-    return Tensor(module.from_dlpack(source))
+    xp, _ = backend.module_on("cpu" if kind == 1 else f"cuda:{number}")
+    return Tensor(xp.from_dlpack(source))

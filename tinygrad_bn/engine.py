@@ -4,14 +4,17 @@ One loop, `run_backward`, is behind `Tensor.backward` and `grad`. Its rules comp
 `create_graph=True` they are fed Tensors, and the backward pass is itself a recorded graph.
 """
 
+import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import recording
-from .backend import Setting, array_module, as_array, describe, device_of, on_device_of, owned
+from . import backend, recording
+from .backend import Setting, array_module, as_array, describe, device_of, on_device_of
 from .graph import Leaf, Like, Node, Tensor, at_place, youngest_first
+from .kernels.cuda_copy import copy_all
+from .memory import owned
 from .primitive import op
 from .reduction import accumulator
 
@@ -35,19 +38,21 @@ def run_backward(
     useful = None if ends is None else _leading_to(ends, order)
     sums: dict = {}  # node -> the sum so far of what arrives there
     finished: dict = {}
-    guard = recording.guard.get()
+    guard, plus = recording.guard.get(), operator.add
+    if backend.imported_cupy():
+        guard, plus = _WhereItIs(guard), add
 
     def give(node, index, g):
         if node.many:
             slots = sums.setdefault(node, [None] * node.many)
-            slots[index] = g if slots[index] is None else slots[index] + g
+            slots[index] = g if slots[index] is None else plus(slots[index], g)
         else:
-            sums[node] = sums[node] + g if node in sums else g
+            sums[node] = plus(sums[node], g) if node in sums else g
 
     for output, seed in seeds:
         give(output.node, output.index, seed)
     records, told = Setting(recording.recording, create_graph), Setting(recording.told, {})
-    with records, told, on_device_of(seeds[0][0].data):
+    with records, told:
         for node in order:
             g = sums.pop(node, None)
             if g is None or (useful is not None and node not in useful):
@@ -82,6 +87,16 @@ def run_backward(
     return finished
 
 
+class _WhereItIs(NamedTuple):
+    """Runs gradient rules on the device of what arrives: a graph may lead over several."""
+
+    guard: Any
+
+    def gradients(self, node: Node, g: Any, needs: Sequence[bool], create_graph: bool) -> Sequence:
+        with on_device_of(backend.array_of(next(gi for gi in listed(g) if gi is not None))):
+            return (self.guard or node.op).gradients(node, g, needs, create_graph)
+
+
 def _leading_to(ends: set, order: list) -> set:
     """The nodes in `order` from which backward reaches one of `ends`, which included."""
     useful = set(ends)
@@ -96,10 +111,8 @@ def fit(g: Any, like: Like, node: Node, k: int) -> Any:
     shape = getattr(g, "shape", None)
     lead = -1 if shape is None else len(shape) - len(like.shape)
     if lead < 0 or any(n not in (1, m) for n, m in zip(like.shape, shape[lead:])):
-        raise RuntimeError(
-            f"{node.op.name}: the gradient rule for argument {k} returned {describe(g)}, "
-            f"wants {like.dtype}{list(like.shape)}"
-        )
+        what = f"{node.op.name}: the gradient rule for argument {k} returned {describe(g)}"
+        raise RuntimeError(f"{what}, wants {like.dtype}{list(like.shape)}")
     if shape != like.shape:
         g = sum_to(g, shape=like.shape)
     return g if g.dtype == like.dtype else astype(g, dtype=like.dtype)
@@ -135,16 +148,13 @@ def _seed(output: Tensor, gradient: Any, argument: str, create_graph: bool) -> A
     if not isinstance(output, Tensor):
         raise TypeError(f"got {type(output).__name__} as an output, wants a Tensor")
     if output.node is None:
-        raise RuntimeError(
-            "the output does not depend on any Tensor with requires_grad=True: no gradient"
-        )
+        what = "the output does not depend on any Tensor with requires_grad=True"
+        raise RuntimeError(f"{what}: no gradient")
     data = output.data
     if gradient is None:
         if data.size != 1:
-            raise RuntimeError(
-                f"{argument}: the output {describe(data)} is not a scalar, so the gradient at it "
-                "must be given"
-            )
+            what = f"{argument}: the output {describe(data)} is not a scalar"
+            raise RuntimeError(f"{what}, so the gradient at it must be given")
         with on_device_of(data):
             gradient = array_module((data,)).ones_like(data)
     tensor = gradient if isinstance(gradient, Tensor) else at_place(as_array(gradient))
@@ -161,13 +171,13 @@ def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False
     `gradient` (shape of output) may be left out for a scalar. The pass frees the graph unless
     `retain_graph`; it records nothing (`grad(…, create_graph=True)` does).
     """
-    seeds = [(output, _seed(output, gradient, "gradient", create_graph=False))]
+    seeds, arrivals = [(output, _seed(output, gradient, "gradient", create_graph=False))], []
     for node, g in run_backward(seeds, retain_graph=retain_graph).items():
-        if not node.many:
-            node.add_grad(0, g)
-        else:
-            for index in [index for index in node.grads if g[index] is not None]:
-                node.add_grad(index, g[index])
+        arrived = [(i, g[i]) for i in node.grads if g[i] is not None] if node.many else [(0, g)]
+        for index, one in arrived:
+            if (home := node.add_grad(index, one)) is not None:
+                arrivals.append((home, one))
+    copy_all(arrivals)
 
 
 def grad(
@@ -198,19 +208,15 @@ def grad(
         raise ValueError("outputs: got none, wants at least one Tensor")
     gradients = [None] * len(outputs) if grad_outputs is None else listed(grad_outputs)
     if len(gradients) != len(outputs):
-        raise ValueError(
-            f"grad_outputs: got {len(gradients)} of them, wants {len(outputs)}, one an output"
-        )
+        wants = f"wants {len(outputs)}, one an output"
+        raise ValueError(f"grad_outputs: got {len(gradients)} of them, {wants}")
     for k, x in enumerate(inputs):
         if not isinstance(x, Tensor) or x.node is None:
-            raise ValueError(
-                f"inputs[{k}]: got {'a constant' if isinstance(x, Tensor) else type(x).__name__}, "
-                "wants a Tensor that requires a gradient"
-            )
-    seeds = [
-        (output, _seed(output, g, f"grad_outputs[{k}]", create_graph))
-        for k, (output, g) in enumerate(zip(outputs, gradients))
-    ]
+            got = "a constant" if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"inputs[{k}]: got {got}, wants a Tensor that requires a gradient")
+    names = [f"grad_outputs[{k}]" for k in range(len(outputs))]
+    given = zip(outputs, gradients, names)
+    seeds = [(output, _seed(output, g, name, create_graph)) for output, g, name in given]
     retain = create_graph if retain_graph is None else retain_graph
     finished = run_backward(seeds, inputs, retain_graph=retain, create_graph=create_graph)
     answers, last = [], {x.node: k for k, x in enumerate(inputs)}
@@ -219,9 +225,8 @@ def grad(
         if g is not None and x.node.many:
             g = g[x.index]
         if g is None and not allow_unused:
-            raise RuntimeError(
-                f"inputs[{k}]: no output depends on it; allow_unused=True gives None for it"
-            )
+            what = f"inputs[{k}]: no output depends on it"
+            raise RuntimeError(f"{what}; allow_unused=True gives None for it")
         if g is not None and not isinstance(g, Tensor):
             g = at_place(owned(g))  # a rule may return a view, or an array twice
         answers.append(g)
@@ -257,7 +262,7 @@ def broadcast_to(xp, x, *, shape):
 def sum_to(xp, x, *, shape):
     """The sum of x over the axes along which `shape` was broadcast to it: the way back."""
     lead = len(x.shape) - len(shape)
-    if lead == 1 and x.ndim == 2 and x.shape[1:] == shape and x.dtype == accumulator(x.dtype):
+    if xp is np and x.ndim == 2 and x.shape[1:] == shape and x.dtype == accumulator(x.dtype):
         return xp.dot(xp.ones(len(x), x.dtype), x)  # of a matrix to a row: quicker than its sum
     stretched = tuple(
         i for i, n in enumerate(x.shape) if i < lead or (shape[i - lead] == 1 and n != 1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import as_array, assign, copied, on_device_of
+from .backend import as_array, copied, is_floating, on_device_of
 
 
 class Tensor:
@@ -53,19 +53,24 @@ class Leaf:
     def __init__(self) -> None:
         self.gradient, self.hooks, self.home, self.is_at_home = None, None, None, False
 
-    def add_grad(self, _index: int, g: Any) -> None:
-        """Add to the gradient, in memory of its own: `g` may be a view, or seen elsewhere."""
+    def add_grad(self, _index: int, g: Any) -> Any:
+        """Add to the gradient, in memory of its own: `g` may be a view, or seen elsewhere.
+        Returns a home on a GPU into which the caller is to copy g, with others at once."""
         home = self.home
         if self.is_at_home:
             with on_device_of(home):
                 home += g
         elif self.gradient is not None:
-            self.gradient = at_place(self.gradient.data + g)
+            with on_device_of(g):
+                self.gradient = at_place(self.gradient.data + g)
         elif home is not None and home.dtype is g.dtype and home.shape == g.shape:
-            assign(home, g)
             self.is_at_home = True
+            if type(home) is not np.ndarray:
+                return home
+            home[...] = g
         else:
             self.gradient = at_place(copied(g))
+        return None
 
     def grad(self, _index: int) -> Tensor | None:
         """The gradient, which the caller may keep and change: so it leaves home."""
@@ -78,7 +83,7 @@ class Leaf:
 
 
 def new_leaf(array: Any) -> Leaf:
-    if array.dtype.kind != "f":
+    if not is_floating(array.dtype):
         raise TypeError(f"requires_grad: got a Tensor of {array.dtype}, wants floating point")
     return Leaf()
 
@@ -98,21 +103,19 @@ class Node:
 
     It holds arrays and no Tensor: giving a Tensor other data later changes no gradient. (What is
     written into the array itself, behind the library's back, does.)
+
+    needs: for which arguments it gives gradients, those with a parent
+    parents: the Node or Leaf of each argument; None for a constant
+    indices: which output of its parent each argument is
+    arrays: the arguments that the rules read, None for others (() if none); None: freed
+    likes: shape and dtype of each argument; None if all are as the output's
+    outputs: the outputs that the rules read
+    many: the number of outputs if the op returned a tuple, else 0
+    time: when it was recorded, after its parents
     """
 
-    __slots__ = (
-        "op",
-        "needs",  # for which arguments it gives gradients: those with a parent
-        "parents",  # the Node or Leaf of each argument; None for a constant
-        "indices",  # which output of its parent each argument is
-        "arrays",  # the arguments that the rules read, None for others (() if none); None: freed
-        "likes",  # shape and dtype of each argument; None if all are as the output's
-        "outputs",  # the outputs that the rules read
-        "many",  # the number of outputs if the op returned a tuple, else 0
-        "kwargs",
-        "time",  # when it was recorded: after its parents
-        "__dict__",  # empty, but for what few nodes have:
-    )
+    __slots__ = ("op", "needs", "parents", "indices", "arrays", "likes", "outputs", "many")
+    __slots__ += ("kwargs", "time", "__dict__")  # this is empty, but for what few nodes have:
     refill = None  # or (segment, number): segment.take(number) computes arrays and outputs again
     hooks = None  # output number -> functions of the gradient
     grads = None  # output number -> gradient, where retain_grad asks for it
@@ -121,7 +124,8 @@ class Node:
     def add_grad(self, index: int, g: Any) -> None:
         """Add to the gradient that is kept for an output, in memory of its own."""
         old = self.grads.get(index)
-        self.grads[index] = at_place(copied(g) if old is None else old.data + g)
+        with on_device_of(g):
+            self.grads[index] = at_place(copied(g) if old is None else old.data + g)
 
     def grad(self, index: int) -> Tensor | None:
         """The gradient that is kept for an output."""

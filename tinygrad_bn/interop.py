@@ -10,6 +10,7 @@ import numpy as np
 from . import backend, ops
 from .backend import describe
 from .graph import Tensor, at_place, new_leaf
+from .reduction import accumulator
 from .tensor import on_tensor
 
 # NumPy's names where ours are others, and its functions that operators call.
@@ -69,7 +70,7 @@ class _Methods:
         return format(self.item(), spec) if spec else repr(self)
 
     def __repr__(self) -> str:
-        host = backend.to_device(self.data, "cpu")
+        host = backend.to_device(self.data, "cpu").astype(accumulator(self.dtype), copy=False)
         parts = [np.array2string(host, precision=4, separator=", ", prefix="tensor(")]
         if self.dtype not in (backend.default_dtype, np.int64, np.bool_):
             parts.append(f"dtype={self.dtype}")
@@ -91,8 +92,8 @@ class _Methods:
         return _copy(self, self.data)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
-        copy = _copy(self, self.data.copy())
-        copy.grad = None if self.grad is None else at_place(self.grad.data.copy())
+        copy = _copy(self, backend.copied(self.data))
+        copy.grad = None if self.grad is None else at_place(backend.copied(self.grad.data))
         return copy
 
     def __reduce_ex__(self, protocol: int) -> Any:

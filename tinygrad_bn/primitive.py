@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import recording
-from .backend import array_module, as_array, describe, is_array, on_device_of
+from .backend import array_module, as_array, describe, is_array, is_floating, on_device_of
 from .graph import Like, Node, Tensor, at_place
 from .recording import Trace, journals, raise_if_written, scopes, ticks
 
 _KNOWN = {np.ndarray, float, int, bool, type(None)}  # what most arguments but Tensors are
-_REFUSALS = TypeError, ValueError, IndexError, AttributeError  # of a forward function
+# What a forward function may raise. The last three stay what they are, with the op's name.
+_REFUSALS = TypeError, AttributeError, IndexError, ValueError, MemoryError
 
 
 class Plan(NamedTuple):
@@ -47,9 +48,8 @@ class Op:
         reads = [len(inspect.signature(rule).parameters) for rule in vjps if rule]
         if vjps and (len(vjps) != self.arity or any(n < 2 + self.arity for n in reads)):
             names = ", ".join(p.name for p in parameters[: self.arity])
-            raise TypeError(
-                f"{self.name}: wants a rule (g, out, {names}) for each of its arguments"
-            )
+            wants = f"wants a rule (g, out, {names}) for each of its arguments"
+            raise TypeError(f"{self.name}: {wants}")
         self._plans: dict = {}
 
     def __repr__(self) -> str:
@@ -66,7 +66,7 @@ class Op:
                 return self.forward(np, *args, **kwargs)
             except _REFUSALS as error:
                 raise self._refusal(args, error) from error
-        arrays, parents, indices, places, plain = [], [], [], 1, True
+        arrays, parents, indices, places, plain, number = [], [], [], 1, True, False
         for arg in args:
             places += places  # bit by bit, which arguments have a place in the graph
             if isinstance(arg, Tensor):
@@ -81,6 +81,8 @@ class Op:
                 arrays.append(arg if known else self._converted(arg))
                 parents.append(None)
                 indices.append(0)
+                number = number or type(arg) is float
+        arrays = _beside_bfloat16(arrays) if number else arrays
         try:
             if (xp := array_module(arrays)) is np:
                 out = self.forward(np, *arrays, **kwargs)
@@ -97,7 +99,7 @@ class Op:
         return tuple(map(at_place, out)) if type(out) is tuple else at_place(out)
 
     def _refusal(self, arrays, error):
-        kind = next((k for k in (IndexError, ValueError) if isinstance(error, k)), TypeError)
+        kind = next((kind for kind in _REFUSALS[2:] if isinstance(error, kind)), TypeError)
         return kind(f"{self.name}({', '.join(map(describe, arrays))}): {error}")
 
     def _converted(self, arg):
@@ -162,7 +164,7 @@ class Op:
         """Output number `index` of a node as a Tensor."""
         result = at_place(array, node, index)
         array = result.data
-        if array.dtype.kind != "f":
+        if array.dtype.kind != "f" and not is_floating(array.dtype):
             if array.dtype.kind not in "iub":
                 raise TypeError(f"{self.name}: its result is {describe(array)}, wants real numbers")
             result.node = None  # a result of integers (of astype, say) is where gradients end
@@ -194,10 +196,8 @@ class Op:
         likes, arguments, outputs = node.likes, node.arrays, node.outputs
         if arguments is None:
             if node.refill is None:
-                raise RuntimeError(
-                    f"{self.name}: backward ran through this graph before and freed it; "
-                    "to run it again, give the first run retain_graph=True"
-                )
+                what = f"{self.name}: backward ran through this graph before and freed it"
+                raise RuntimeError(f"{what}; to run it again, give the first run retain_graph=True")
             segment, number = node.refill
             arguments, outputs = segment.take(number)
         if node.time < recording.now:
@@ -222,13 +222,18 @@ class Op:
         if self.joint:
             gradients = self.joint(g, out, *arguments, needs=needs, **node.kwargs)
             if len(gradients) != len(needs):
-                raise RuntimeError(
-                    f"{self.name}: its joint rule returned {len(gradients)} gradients, "
-                    f"wants {len(needs)}, one an argument"
-                )
+                what = f"{self.name}: its joint rule returned {len(gradients)} gradients"
+                raise RuntimeError(f"{what}, wants {len(needs)}, one an argument")
             return gradients
         pairs = zip(self.vjps, needs)
         return [rule(g, out, *arguments, **node.kwargs) if need else None for rule, need in pairs]
+
+
+def _beside_bfloat16(values: list) -> list:
+    """Python's floats as bfloat16 if an array is: NumPy and CuPy would make float32 of it, though
+    such a number widens no other dtype."""
+    kind = next((v.dtype.type for v in values if is_array(v) and v.dtype.char == "E"), None)
+    return values if kind is None else [kind(v) if type(v) is float else v for v in values]
 
 
 def op(label: str, *vjps, joint=None, outputs=None, variadic=False) -> Callable[[Callable], Op]:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Setting, assign, describe, extent, storage_of
+from .backend import Setting, assign, describe
+from .memory import extent, storage_of
 
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 statistics_move: ContextVar[bool] = ContextVar("statistics_move", default=True)
@@ -23,6 +24,7 @@ journals: ContextVar[tuple[Callable, ...]] = ContextVar("journals", default=())
 # What the hooks of one backward pass tell each other.
 told: ContextVar[dict | None] = ContextVar("told", default=None)
 guard: ContextVar[Any] = ContextVar("guard", default=None)  # runs gradient rules in an op's stead
+capturing: ContextVar[Any] = ContextVar("capturing", default=None)  # is told of what a step writes
 
 
 def no_grad() -> Setting:
@@ -123,6 +125,8 @@ def write(array: Any, value: Any) -> None:
 def mark_written(array: Any) -> None:
     """Note that `array`, and so every view that overlaps it, has just changed."""
     global now
+    if (capture := capturing.get()) is not None:
+        capture.written.append(array)
     storage = array if array.base is None else storage_of(array)
     writes = _writes.get(id(storage))
     if writes is None:

@@ -33,10 +33,11 @@ def count(shape: Sequence[int], axis: int | Sequence[int] | None) -> int:
 
 
 # In which a sum is computed; and a mean or variance: statistics of a million values need it.
-SUMMED = {np.dtype(np.float16): np.float32}
-WIDER = {**SUMMED, np.dtype(np.float32): np.float64}
+# By the code of a dtype: those of float16, bfloat16 (which NumPy does not have) and float32.
+SUMMED = {"e": np.float32, "E": np.float32}
+WIDER = {**SUMMED, "f": np.float64}
 
 
 def accumulator(dtype: Any) -> Any:
-    """The dtype in which values of `dtype` are summed: float16 would overflow and round."""
-    return SUMMED.get(dtype, dtype)
+    """The dtype in which values of `dtype` are summed: float16 and bfloat16 would round."""
+    return SUMMED.get(dtype.char, dtype)

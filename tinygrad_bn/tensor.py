@@ -215,12 +215,9 @@ for _name, _function in _OPERATORS.items():
     setattr(Tensor, f"__{_name}__", lambda self, other, f=_function.__call__: f(self, other))
     setattr(Tensor, f"__r{_name}__", lambda self, other, f=_function.__call__: f(other, self))
     setattr(Tensor, f"__i{_name}__", _in_place(f"i{_name}", _function))
-Tensor.__eq__ = lambda self, other: ops.equal(self, other)
-Tensor.__ne__ = lambda self, other: ops.not_equal(self, other)
-Tensor.__lt__ = lambda self, other: ops.less(self, other)
-Tensor.__le__ = lambda self, other: ops.less_equal(self, other)
-Tensor.__gt__ = lambda self, other: ops.greater(self, other)
-Tensor.__ge__ = lambda self, other: ops.greater_equal(self, other)
+_COMPARISONS = dict(eq=ops.equal, ne=ops.not_equal, lt=ops.less, le=ops.less_equal)
+for _name, _function in dict(**_COMPARISONS, gt=ops.greater, ge=ops.greater_equal).items():
+    setattr(Tensor, f"__{_name}__", lambda self, other, f=_function: f(self, other))
 Tensor.__neg__ = lambda self: ops.neg(self)
 Tensor.__pos__ = lambda self: self
 Tensor.__abs__ = lambda self: ops.abs(self)

@@ -8,7 +8,8 @@ on machines where CuPy is not installed.  CuPy can be imported without a GPU, so
 Every public name stands in the group of its kind: "functions" with their parameters (as in a
 stub: `...` for a default; null for NumPy's own), "ufuncs", "classes", "constants", and "others"
 (submodules and helper objects).  "from_numpy" lists the names that are NumPy's own objects, such
-as float32 or newaxis.  "ndarray" lists the methods, the operators, and all names an array has.
+as float32 or newaxis.  "ndarray" lists the methods, the operators, and all names an array has;
+"classes" lists the methods and the names of other classes.
 "traits" is not extracted: it was read in CuPy's source, of which it says what no signature tells.
 """
 
@@ -23,8 +24,19 @@ from pathlib import Path
 import cupy
 import numpy as np
 
-MODULES = ("cupy", "cupy.linalg", "cupy.random", "cupyx", "cupyx.scipy.special")
-ONLY = {"cupyx.scipy.special": ["erf"]}  # of the many names of a module those that are used
+MODULES = (
+    *("cupy", "cupy.cuda", "cupy.lib.stride_tricks", "cupy.linalg", "cupy.random"),
+    *("cupyx", "cupyx.scipy.special"),
+)
+ONLY = {  # of the many names of a module those that are used
+    "cupy.lib.stride_tricks": ["as_strided"],
+    "cupy.cuda": [
+        *("Device", "Event", "Graph", "MemoryPool", "Stream"),
+        *("get_current_stream", "get_elapsed_time", "using_allocator"),
+    ],
+    "cupyx.scipy.special": ["erf"],
+}
+CLASSES = ("cupy.cuda.Event", "cupy.cuda.Graph", "cupy.cuda.MemoryPool", "cupy.cuda.Stream")
 TARGET = Path(__file__).with_name("cupy_signatures.json")
 
 TRAITS = {
@@ -37,13 +49,18 @@ TRAITS = {
     # Know no axis of a 0-d array, where NumPy lets 0 and -1 pass.
     "reduce": "all amax amin any argmax argmin max mean min prod std sum var",
     # Give a view of their argument where they can, and launch no kernel for it.
-    "view": """array_split ascontiguousarray atleast_1d atleast_2d atleast_3d broadcast_arrays
-        broadcast_to diagonal dsplit expand_dims flip fliplr flipud hsplit imag matrix_transpose
-        moveaxis permute_dims ravel real reshape rollaxis rot90 split squeeze swapaxes transpose
-        view vsplit""",
+    "view": """array_split as_strided ascontiguousarray atleast_1d atleast_2d atleast_3d
+        broadcast_arrays broadcast_to diagonal dsplit expand_dims flip fliplr flipud hsplit imag
+        matrix_transpose moveaxis permute_dims ravel real reshape rollaxis rot90 split squeeze
+        swapaxes transpose view vsplit""",
     # Make the host wait, because the shape of the result depends on what is in the arrays.
     "synchronize": """argwhere bincount compress delete extract flatnonzero intersect1d nonzero
         setdiff1d setxor1d union1d unique unique_all unique_counts unique_inverse unique_values""",
+    # Copy a table of addresses to the device if they join more than eight small arrays.
+    "join": "column_stack concatenate dstack hstack stack vstack",
+    # Call cuBLAS or cuSOLVER for floating point, unless the result is one number.
+    "cublas": """cholesky det dot eig eigh eigvals eigvalsh einsum inner inv lstsq matmul
+        matrix_power matrix_rank pinv qr slogdet solve svd tensordot tensorinv tensorsolve vdot""",
 }
 UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
 BINARY = {
@@ -154,8 +171,23 @@ def describe_ndarray():
     }
 
 
+def describe_class(path):
+    module, _, name = path.rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    names = [name for name in dir(found) if not name.startswith("_")]
+    functions = [name for name in ("__init__", *names) if inspect.isroutine(getattr(found, name))]
+    described = [
+        name for name in functions if "Initialize self." not in getattr(found, name).__doc__
+    ]
+    return {
+        "methods": {name: parameters_from_signature(getattr(found, name)) for name in described},
+        "names": names,
+    }
+
+
 def snapshot():
     return {
+        "classes": {path: describe_class(path) for path in CLASSES},
         "cupy_version": cupy.__version__,
         "modules": {path: describe_module(path) for path in MODULES},
         "ndarray": describe_ndarray(),

@@ -2,10 +2,9 @@
 
 import math
 
-import numpy as np
-
 from .. import ops
-from ..backend import describe, device_of, generator, to_device
+from ..backend import describe, device_of
+from ..random_numbers import random_bits
 from .arguments import Array, array_of, as_given, number, whole
 
 __all__ = ["dropout", "embedding", "linear"]
@@ -20,12 +19,12 @@ def dropout(input: Array, p: float = 0.5, training: bool = True) -> Array:
     """In training each element is 0 with probability p, or else times 1/(1 − p), so that the mean
     stays; in evaluation the input itself (Srivastava et al. 2014).
 
-    Which ones, the host generator draws: a seed drops the same on every device.
+    Which ones, `manual_seed` decides: a seed drops the same on every device.
     """
     p, input = number("p", p, 0, 1), as_given(input)
     if not training or p == 0:
         return input
-    kept = to_device(np.asarray(generator().random(input.shape) >= p), device_of(array_of(input)))
+    kept = ops.greater_equal(random_bits(array_of(input)), min(int(p * 2**32), 2**32 - 1))
     return ops.where(kept, input, 0.0) * (1 / (1 - p) if p < 1 else 0.0)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .. import ops
-from ..backend import describe
+from ..backend import describe, is_floating
 from ..ops.shape import cast
 from ..primitive import op
 from ..reduction import accumulator
@@ -28,13 +28,13 @@ def _reduce(losses, reduction):
 
 def _floating(array, dtype):
     """Integers and booleans in floating point, as `dtype`."""
-    return array if array.dtype.kind == "f" else cast(array, dtype)
+    return array if is_floating(array.dtype) else cast(array, dtype)
 
 
 def _pair(input, target):
     """Both as arrays of one shape. Labels that are integers or booleans get the input's dtype."""
     input, target = as_given(input), as_given(target)
-    if input.dtype.kind != "f":
+    if not is_floating(input.dtype):
         raise TypeError(f"input: got {describe(input)}, wants floating point")
     if input.shape != target.shape:
         raise ValueError(f"target: got shape {target.shape}, wants that of input, {input.shape}")
@@ -161,7 +161,7 @@ def nll_loss(
 def _of_classes(log, input, target, weight, ignore_index, reduction, label_smoothing):
     """−log p, where log p = `log(input)` (N, C, …), at the target's class, weighted and reduced."""
     input, target, weight = as_given(input), as_given(target), as_given(weight)
-    if input.dtype.kind != "f" or not input.shape:
+    if not is_floating(input.dtype) or not input.shape:
         raise TypeError(f"input: got {describe(input)}, wants floating point scores")
     axis, shape = min(1, len(input.shape) - 1), input.shape
     classes, places = shape[axis], shape[:axis] + shape[axis + 1 :]
@@ -173,7 +173,7 @@ def _of_classes(log, input, target, weight, ignore_index, reduction, label_smoot
         weight = ops.reshape(weight, shape=(classes,) + (1,) * (len(places) - axis))
         log_p = log_p * weight
     over = axis if choice("reduction", reduction, *REDUCTIONS) == "none" else None
-    if target.dtype.kind == "f" and target.shape == shape:
+    if is_floating(target.dtype) and target.shape == shape:
         smoothed = target * (1 - label_smoothing) + label_smoothing / classes
         total, total_weight = ops.sum(log_p * smoothed, axis=over), math.prod(places)
     elif target.dtype.kind in "iu" and target.shape == places:

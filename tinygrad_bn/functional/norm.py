@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import ops, recording
-from ..backend import array_module, describe, device_of
+from ..backend import array_module, describe, device_of, is_floating
 from ..norm import IMPLEMENTATIONS, running
 from ..norm.axes import FAMILY, Arrangement, arrange
 from ..reduction import accumulator
@@ -102,7 +102,7 @@ def rms_norm(
     of the statistics: the input's, but float32 for float16. (Zhang & Sennrich 2019.)
     """
     input = as_given(input)
-    if eps is None and getattr(getattr(input, "dtype", None), "kind", None) == "f":
+    if eps is None and is_floating(getattr(input, "dtype", None)):
         eps = float(np.finfo(accumulator(input.dtype)).eps)
     return _featurewise("rms_norm", input, normalized_shape, weight, None, eps, impl)
 
@@ -147,7 +147,7 @@ def _implementation(impl):
 def _checked(given, rank, wants, eps):
     """The input, if it is floating point with `rank` axes at least, and ε."""
     input = given[0]
-    if getattr(getattr(input, "dtype", None), "kind", None) != "f" or len(input.shape) < rank:
+    if not is_floating(getattr(input, "dtype", None)) or len(input.shape) < rank:
         raise TypeError(f"input: got {describe(input)}, wants floating point of shape {wants}")
     return input, number("eps", eps, 0)
 

@@ -2,20 +2,20 @@
 
 import functools
 
-from ..kernels import accelerated, cpu_norm
+from ..kernels import accelerated, cpu_norm, cuda_norm
 from ..norm import fused
 from ..ops import greater, relu
 from ..primitive import op
 
 
-@accelerated(functools.partial(cpu_norm.normalize, relu=True))
+@accelerated(*[functools.partial(k.normalize, relu=True) for k in (cpu_norm, cuda_norm)])
 def normalize_forward(x, gamma, beta, **how):
     """max(y, 0), μ, σ² from arrays."""
     y, mu, var = fused.normalize_forward.formula(x, gamma, beta, **how)
     return relu(y), mu, var
 
 
-@accelerated(functools.partial(cpu_norm.normalize_grads, relu=True))
+@accelerated(*[functools.partial(k.normalize_grads, relu=True) for k in (cpu_norm, cuda_norm)])
 def normalize_grads(gs, outs, x, gamma, _beta, *, needs, **how):
     """As `fused.normalize_grads`, with the gradient at y where the ReLU let it through."""
     g, g_mu, g_var = gs

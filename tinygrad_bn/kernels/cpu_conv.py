@@ -58,7 +58,7 @@ def channel_sums(g):
         sums = np.matmul(values.reshape(batch, channels, len(ones)), ones)
     else:
         sums = np.matmul(ones, as_pixels(values))
-    return sums.sum(axis=0, dtype=WIDER.get(values.dtype)).astype(g.dtype)
+    return sums.sum(axis=0, dtype=WIDER.get(values.dtype.char)).astype(g.dtype)
 
 
 def _compiled(array: np.ndarray, weight: tuple, groups: int) -> ModuleType | None:

@@ -5,18 +5,17 @@ Loops read and write flat arrays in the order of memory, so y and ∂x lie as x 
 """
 
 import functools
-import itertools
 import logging
 import math
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..reduction import accumulator, kept_shape, reduced_axes
+from ..reduction import accumulator, kept_shape
 from . import numpy_norm
 from .compiled import loops
+from .norm_layout import Layout, layouts
 
 _log = logging.getLogger("tinygrad_bn")
 _SMALL = 1 << 16  # elements: for fewer, waking a second thread takes longer than the work
@@ -94,22 +93,21 @@ def normalize_grads(gs, outs, x, gamma, beta, *, needs, axes, eps, centred=True,
     )
 
 
-def move(running_mean, running_var, mu, var, scale, momentum) -> bool:
-    """What `norm.running.move` does, if a loop can do it; and whether it could."""
+def move(running_mean, running_var, mu, var, scale, momentum):
+    """What `norm.running.move` does: None once it is done, NotImplemented if no loop can."""
     compiled = loops("running")
-    if compiled is None or type(momentum) is not float or type(running_mean) is not np.ndarray:
-        return False
+    if compiled is None or type(momentum) is not float:
+        return NotImplemented
     dtype, shape = running_mean.dtype, running_mean.shape
     if dtype not in DTYPES or mu.size % running_mean.size or var.shape != mu.shape:
-        return False
+        return NotImplemented
     if running_var.dtype is not dtype or running_var.shape != shape:
-        return False
-    for flags in (running_mean.flags, running_var.flags):
-        if not (flags.c_contiguous and flags.writeable):
-            return False
+        return NotImplemented
+    if not (running_mean.flags.c_contiguous and running_var.flags.c_contiguous):
+        return NotImplemented
     mu, var = _flat(mu, dtype), _flat(var, dtype)
     compiled.move.alone(running_mean, running_var, mu, var, scale, momentum)
-    return True
+    return None
 
 
 def _flat(array: np.ndarray, dtype: np.dtype, order: tuple | None = None) -> np.ndarray:
@@ -149,43 +147,37 @@ def _plan(shape, strides, dtype, axes, gamma, beta) -> Plan | None:
 
 def _plan_of_loops(shape, strides, dtype, axes, gamma, beta) -> Plan | None:
     dtype = np.dtype(accumulator(dtype))
-    given = {shape for shape in (gamma, beta) if shape is not None}
-    beside = given.pop() if given else ()
-    if given or dtype not in DTYPES or 0 in shape:
+    if dtype not in DTYPES:
         return None
-    axes, affine = reduced_axes(len(shape), axes), (1,) * (len(shape) - len(beside)) + beside
-    if len(affine) > len(shape) or any([n not in (1, m) for n, m in zip(affine, shape)]):
-        return None
-    as_it_is = tuple(range(len(shape)))
-    in_memory = tuple(sorted(as_it_is, key=lambda i: -abs(strides[i])))
-    for order in (in_memory, as_it_is):
-        found = _layout(shape, axes, affine, order)
-        if found is not None:
+    for layout in layouts(shape, strides, axes, gamma, beta):
+        places = _places(layout)
+        if places is not None:
             break
     else:
         return None
-    name, places, size = found
-    has_affine = gamma is not None or beta is not None
-    if has_affine and math.prod(affine) != size:
-        return None
-    if (compiled := loops(name)) is None:
+    if (compiled := loops(layout.kind)) is None:
         return None
     forward, backward = compiled.normalize, compiled.normalize_grads
     if math.prod(shape) <= _SMALL:
         forward, backward = forward.alone, backward.alone
-    changed = order != as_it_is
+    beside = beta if gamma is None else gamma
     return Plan(
         forward,
         backward,
         places,
-        order if changed else None,
-        tuple(np.argsort(order).tolist()) if changed else None,
-        tuple([shape[i] for i in order]),
+        layout.order,
+        layout.back,
+        shape if layout.order is None else tuple([shape[i] for i in layout.order]),
         (2, *kept_shape(shape, axes)),
-        (2, *beside) if has_affine else (2, size),
+        (2, layout.affine) if beside is None else (2, *beside),
         dtype,
         (dtype.type(-math.inf), dtype.type(0)),
-        tuple([_blank(v, size, dtype) if s is None else None for v, s in ((1, gamma), (0, beta))]),
+        tuple(
+            [
+                _blank(v, layout.affine, dtype) if s is None else None
+                for v, s in ((1, gamma), (0, beta))
+            ]
+        ),
     )
 
 
@@ -202,34 +194,14 @@ def lines_of(rows: int, columns: int) -> tuple[int, int]:
     return rows // times, columns * times
 
 
-def _layout(shape, axes, affine, order) -> tuple[str, tuple[int, ...], int] | None:
-    """With the axes in this order: which loops, the places as they want them, the size of γ.
-
-    Axes are letters, and neighbours of the same kind one letter: k is kept and r reduced; in
-    capitals, γ varies along it.
-    """
-    long = [i for i in order if shape[i] > 1]
-    letters = ["kKrR"[2 * (i in axes) + (affine[i] > 1)] for i in long]
-    for some in ("kK", "KR"):  # statistics and γ stand in the order of the axes of x
-        places = [i for i, letter in zip(long, letters) if letter in some]
-        if places != sorted(places):
-            return None
-    runs = [
-        (a, list(run)) for a, run in itertools.groupby(zip(letters, long), lambda pair: pair[0])
-    ]
-    pattern = "".join([letter for letter, _ in runs])
-    sizes = [math.prod([shape[i] for _, i in run]) for _, run in runs]
-    if re.fullmatch("r[kK]", pattern):
-        return "columns", (*lines_of(*sizes), sizes[1]), sizes[1]
-    n = {"k": 1, "K": 1, "R": 1, **dict(zip(pattern, sizes))}  # of two r the last
-    groups, run = n["k"] * n["K"], sizes[-1] if sizes else 1
+def _places(layout: Layout) -> tuple[int, ...] | None:
+    """The sizes as the loops of this kind want them; None if a run cannot be cut into pieces."""
+    kind, _, _, repeats, groups, parts, run, _ = layout
+    if kind == "columns":
+        return *lines_of(repeats, groups), groups
     pieces = next((m for m in range(-(-run // _RUN), run // 64 + 2) if run % m == 0), None)
     if pieces is None:
         return None
-    if re.fullmatch("k?K?R", pattern):
-        return "rows", (groups, pieces, run // pieces), n["K"] * run
-    if re.fullmatch("(r(?=.))?k?K?R?r", pattern):
-        repeats = sizes[0] if pattern[0] == "r" and len(pattern) > 1 else 1
-        places = repeats, groups, n["R"] * pieces, run // pieces, n["R"]
-        return "parts", places, n["K"] * n["R"]
-    return None
+    if kind == "rows":
+        return groups, pieces, run // pieces
+    return repeats, groups, parts * pieces, run // pieces, parts

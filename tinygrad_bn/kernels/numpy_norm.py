@@ -56,7 +56,7 @@ def normalize_grads(gs, outs, x, gamma, beta, *, needs, axes, eps, centred=True,
         dgamma, dbeta = _columns_grads(*matrices, gamma, mu.ravel(), var.ravel(), eps, plan)
         dgamma = dgamma.reshape(gamma.shape) if needs[1] else None
         return dx, dgamma, dbeta.reshape(beta.shape) if needs[2] else None
-    wide = WIDER.get(plan.dtype, plan.dtype)
+    wide = WIDER.get(plan.dtype.char, plan.dtype)
     dgamma, dbeta = (
         np.zeros(like.shape, wide) if need and g is not None else None
         for like, need in zip((gamma, beta), needs[1:])
@@ -218,7 +218,7 @@ def _aligned(array: np.ndarray, shape: tuple) -> np.ndarray:
 def _summed(values: np.ndarray, shape: tuple) -> np.ndarray:
     """The sum over the axes where `shape` has 1."""
     axes = tuple([i for i, n in enumerate(shape) if n == 1])
-    return np.add.reduce(values, axis=axes, keepdims=True, dtype=WIDER.get(values.dtype))
+    return np.add.reduce(values, axis=axes, keepdims=True, dtype=WIDER.get(values.dtype.char))
 
 
 # --- The columns of a matrix ----------------------------------------------------------------------

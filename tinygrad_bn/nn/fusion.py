@@ -14,6 +14,7 @@ from .. import recording
 from ..fusion.layers import layers, small_layers
 from ..graph import Tensor
 from ..kernels import cpu_dense
+from ..reduction import SUMMED
 from .activation import ReLU
 from .layers import Linear
 from .module import Module
@@ -46,7 +47,7 @@ def dense_layers(modules: list[Module], input: Any) -> list[DenseLayer]:
     if not isinstance(input, Tensor) or input.ndim != 2 or len(input.data) < 2:
         return found
     width, dtype = input.data.shape[1], input.data.dtype
-    if dtype == np.float16:
+    if dtype.char in SUMMED:
         return found
     for linear, norm, relu in zip(modules[0::3], modules[1::3], modules[2::3]):
         if type(linear) is not Linear or type(norm) is not BatchNorm1d:

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import is_floating
 from ..creation import rand, randn
 from ..graph import Tensor
 
 
 def uniform(shape: tuple[int, ...], bound: float, dtype: Any = None, device=None) -> Tensor:
     """Uniform in [−bound, bound)."""
-    if dtype is not None and np.dtype(dtype).kind != "f":
+    if dtype is not None and not is_floating(np.dtype(dtype)):
         raise TypeError(f"dtype: got {np.dtype(dtype)}, wants floating point")
     return rand(shape, dtype=dtype, device=device) * (2 * bound) - bound
 

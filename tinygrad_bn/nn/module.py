@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .. import recording
-from ..backend import as_array, canonical_device, describe, to_device
+from ..backend import as_array, canonical_device, copied, describe, to_device
 from ..graph import Tensor, at_place
 from ..tensor import HookHandle
 from .hooks import Hooks
@@ -225,22 +225,25 @@ class Module:
             parameter.grad = None
 
     def to(self, device: str) -> "Module":
-        """Move parameters, their gradients and buffers to a device; returns this module."""
+        """Move parameters, their gradients and buffers to a device; returns this module. Make an
+        optimizer after that: one that was made before steps the parameters where they were."""
         device = canonical_device(device)
-        for home in ("_parameters", "_buffers"):
-            for _, tensor in self._named(home):
+        for kind in ("_parameters", "_buffers"):
+            for _, tensor in self._named(kind):
                 moved, grad = to_device(tensor.data, device), tensor.grad
                 if moved is not tensor.data:
                     tensor.data = moved
-                    if grad is not None:
-                        tensor.grad = at_place(to_device(grad.data, device))
+                    if tensor.node is not None:
+                        tensor.node.home = None  # which an optimizer lent it, where it was
+                        if grad is not None:
+                            tensor.grad = at_place(to_device(grad.data, device))
         return self
 
     # --- The state dict ---------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of all parameters and saved buffers, by dotted names, in PyTorch's order."""
-        return {key: at_place(tensor.data.copy()) for key, tensor in self._saved()}
+        return {key: at_place(copied(tensor.data)) for key, tensor in self._saved()}
 
     def _saved(self) -> Iterator[tuple[str, Tensor]]:
         for prefix, module, _ in self._walk("", set()):
@@ -267,7 +270,7 @@ class Module:
             value = state[key].data if isinstance(state[key], Tensor) else state[key]
             try:
                 values[key] = as_array(value)
-                fits = values[key].shape == mine[key].shape and values[key].dtype.kind in "fiub"
+                fits = values[key].shape == mine[key].shape
             except TypeError:  # not numbers
                 fits = False
             if not fits:
@@ -283,7 +286,7 @@ class Module:
                 f"load_state_dict of {type(self).__name__}:\n  " + "\n  ".join(problems)
             )
         owned = {  # copies first, in case the values are views of what is written
-            key: to_device(values[key], tensor.device).astype(tensor.dtype)
+            key: copied(as_array(values[key], tensor.dtype, tensor.device))
             for key, tensor in mine.items()
             if key in values
         }

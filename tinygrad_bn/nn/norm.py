@@ -14,16 +14,16 @@ from ..functional.arguments import choice, number, whole
 from ..fusion import norm_relu
 from ..norm import IMPLEMENTATIONS, running
 from ..recording import mark_written
+from ..reduction import SUMMED
 from .module import Module, Parameter
 
 
 def _check(eps: float, impl: str, dtype: Any) -> None:
     number("eps", eps, 0)
     choice("impl", impl, *IMPLEMENTATIONS)
-    if dtype is not None and np.dtype(dtype) == np.float16:
-        raise ValueError(
-            "dtype: got float16, wants float32, which stands beside float16 inputs too"
-        )
+    if dtype is not None and np.dtype(dtype).char in SUMMED:
+        got = np.dtype(dtype)
+        raise ValueError(f"dtype: got {got}, wants float32, which stands beside {got} inputs too")
 
 
 def _register(module: Module, name: str, make: Callable, shape, wanted: bool, **kind: Any) -> None:
@@ -101,7 +101,11 @@ class _BatchNorm(_TrackedNorm):
 
     def _weight_of_batch(self):
         if self.momentum is None:  # counted on the device: nothing waits for it
-            return 1.0 / (self.num_batches_tracked.data + 1) if self._moves() else 0.0
+            if not self._moves():
+                return 0.0
+            count = self.num_batches_tracked.data
+            with on_device_of(count):
+                return 1.0 / (count + 1)
         return number("momentum", self.momentum, 0, 1)
 
     def _count_batch(self):

@@ -9,6 +9,7 @@ import numpy as np
 from ..backend import array_module, device_of, on_device_of, to_device
 from ..functional.arguments import NUMBERS
 from ..graph import Tensor, at_place
+from ..ops import stack
 from ..reduction import accumulator
 
 
@@ -42,7 +43,7 @@ def clip_grad_norm_(
     device = device_of(gradients[0])
     norms = [to_device(_norm(g.ravel(), norm_type), device) for g in gradients]
     with on_device_of(norms[0]):
-        total = _norm(array_module(norms).stack(norms), norm_type)
+        total = _norm(stack(norms), norm_type)
         if error_if_nonfinite and not math.isfinite(total):
             raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {total}")
         factor = (max_norm / (total + 1e-6)).clip(None, 1.0)

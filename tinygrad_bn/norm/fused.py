@@ -11,13 +11,13 @@ adds ∂ℓ/∂μ / m and ∂ℓ/∂σ² · 2d/m.
 Where μ and σ² are saved as constants for this formula, it goes wrong when it is differentiated
 again. Here they are outputs of the op, with a place in the graph: so every order is right.
 
-On NumPy arrays `kernels/cpu_norm.py` computes what the two formulas say; the formulas themselves
-run on CuPy arrays and, to record, on Tensors.
+On arrays `kernels/cpu_norm.py` and `kernels/cuda_norm.py` compute what the two formulas say; the
+formulas themselves run on Tensors, to record, and where no kernel knows the layout.
 """
 
 import functools
 
-from ..kernels import accelerated, cpu_norm
+from ..kernels import accelerated, cpu_norm, cuda_norm
 from ..ops import add, broadcast_to, mean, sqrt
 from ..primitive import op
 from ..reduction import count
@@ -25,7 +25,7 @@ from ..tensor import named
 from .composed import scale_and_shift, widened, zeros_like
 
 
-@accelerated(cpu_norm.normalize)
+@accelerated(cpu_norm.normalize, cuda_norm.normalize)
 def normalize_forward(x, gamma, beta, *, axes, eps, centred=True):
     """y, μ, σ² from arrays. The second centring takes away what μ lost by rounding."""
     d = widened(x)
@@ -40,7 +40,7 @@ def normalize_forward(x, gamma, beta, *, axes, eps, centred=True):
     return y, mu if centred else zeros_like(var), var
 
 
-@accelerated(cpu_norm.normalize_grads)
+@accelerated(cpu_norm.normalize_grads, cuda_norm.normalize_grads)
 def normalize_grads(gs, outs, x, gamma, _beta, *, needs, axes, eps, centred=True):
     """∂ℓ/∂x, ∂ℓ/∂γ, ∂ℓ/∂β from the gradients `gs` at y, μ and σ² (None where none arrives)."""
     (g, g_mu, g_var), (_, mu, var) = gs, outs

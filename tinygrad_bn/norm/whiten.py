@@ -13,7 +13,7 @@ eigenvalues of Σ are equal.
 """
 
 from .. import ops
-from ..backend import describe
+from ..backend import describe, is_floating
 from ..ops.linalg import identity_like
 from ..ops.shape import cast
 from ..tensor import named
@@ -45,7 +45,7 @@ def cholesky(x, *, eps):
 
 
 def _whiten(x, root, eps):
-    if len(x.shape) != 2 or not x.shape[0] or x.dtype.kind != "f":
+    if len(x.shape) != 2 or not x.shape[0] or not is_floating(x.dtype):
         raise ValueError(f"x: got {describe(x)}, wants floating point (N, C) with N > 0")
     values = widened(x)
     d = named("d", values - named("μ_B", ops.mean(values, axis=0)))

@@ -2,6 +2,7 @@
 return is not recorded, and a gradient rule may treat it as a constant at every order."""
 
 from ..primitive import op
+from ..reduction import accumulator
 
 __all__ = ["argmax", "argmin", "argsort", "bitwise_and", "bitwise_or", "equal", "greater",
            "greater_equal", "invert", "isfinite", "less", "less_equal", "not_equal",
@@ -89,5 +90,5 @@ def argmin(xp, x, *, axis=None, keepdims=False):
 @op("argsort")
 def argsort(xp, x, *, axis=-1):
     """The positions of the values along `axis` (of the flattened x for None) from the smallest to
-    the largest; equal ones stay in order, and NaN comes last."""
-    return xp.argsort(x, axis=axis, kind="stable")
+    the largest; equal ones stay in order, and NaN comes last. (CuPy sorts no bfloat16.)"""
+    return xp.argsort(x.astype(accumulator(x.dtype), copy=False), axis=axis, kind="stable")

@@ -12,10 +12,12 @@ import math
 
 import numpy as np
 
-from ..backend import describe
-from ..kernels import accelerated, array_conv, cpu_conv, cpu_pool
+from ..backend import describe, is_floating
+from ..kernels import accelerated, conv, cpu_conv, cuda_conv
 from ..kernels.array_conv import windows
 from ..primitive import op
+from .compare import greater_equal
+from .elementwise import where
 from .reduce import sum
 from .shape import reshape, take_along_axis
 
@@ -34,16 +36,9 @@ def _check(x, weight, g, stride, padding, dilation, groups):
         raise ValueError(f"g: got shape {g}, wants {(x[0], weight[0], *counts)}")
 
 
-@accelerated(cpu_conv.channel_sums)
+@accelerated(cpu_conv.channel_sums, cuda_conv.channel_sums)
 def _channel_sums(g):
     return sum(g, axis=(0, *range(2, len(g.shape))))
-
-
-_convolve = accelerated(cpu_conv.convolve)(array_conv.convolve)
-_convolve_input = accelerated(cpu_conv.convolve_input)(array_conv.convolve_input)
-_convolve_weight = accelerated(cpu_conv.convolve_weight)(array_conv.convolve_weight)
-_max_pool = accelerated(cpu_pool.max_pool)(array_conv.max_pool)
-_max_unpool = accelerated(cpu_pool.max_unpool)(array_conv.max_unpool)
 
 
 @op(
@@ -63,9 +58,9 @@ def convolution(xp, x, weight, bias, *, stride, padding, dilation, groups):
     _check(x.shape, weight.shape, None, **how)
     if bias is not None and np.shape(bias) != weight.shape[:1]:
         raise ValueError(f"bias: got {describe(bias)}, wants shape {weight.shape[:1]}")
-    if x.dtype.kind != "f" or any(a.dtype != x.dtype for a in (weight, bias) if a is not None):
+    if not is_floating(x.dtype) or any(a.dtype != x.dtype for a in (weight, bias) if a is not None):
         raise TypeError("wants arrays of one floating point dtype")
-    return _convolve(x, weight, bias, **how)
+    return conv.convolve(x, weight, bias, **how)
 
 
 @op(
@@ -77,7 +72,7 @@ def convolution_input(xp, g, weight, *, shape, **how):
     """The gradient at x, of this `shape`, for the gradient g at `convolution(x, weight)`; known as
     the transposed convolution of g."""
     _check(shape, weight.shape, g.shape, **how)
-    return _convolve_input(g, weight, shape=shape, **how)
+    return conv.convolve_input(g, weight, shape=shape, **how)
 
 
 @op(
@@ -88,7 +83,7 @@ def convolution_input(xp, g, weight, *, shape, **how):
 def convolution_weight(xp, x, g, *, shape, **how):
     """The gradient at weight, of this `shape`, for the gradient g at `convolution(x, weight)`."""
     _check(x.shape, shape, g.shape, **how)
-    return _convolve_weight(x, g, shape=shape, **how)
+    return conv.convolve_weight(x, g, shape=shape, **how)
 
 
 def _max_pool_grad(gs, outs, _x, *, needs, **how):
@@ -103,18 +98,19 @@ def max_pool(xp, x, **windows):
     As in PyTorch: the first of equal values, and the last of NaNs. The padding has no values; a
     window that lies in it gets 0 from place -1.
     """
-    return _max_pool(x, **windows)
+    return conv.max_pool(x, **windows)
 
 
 @op("max pool ∂x", lambda h, _out, _g, where, shape, **_windows: _picked(h, where), None)
 def max_unpool(xp, g, where, *, shape, **windows):
     """The gradient at x, of this `shape`, for the gradient g at what `max_pool` found there."""
-    return _max_unpool(g, where, shape=shape, **windows)
+    return conv.max_unpool(g, where, shape=shape, **windows)
 
 
-def _picked(h, where):
-    """What is at these places."""
-    batch, channels, *sizes = where.shape
+def _picked(h, places):
+    """What is at these places; 0 at place -1."""
+    batch, channels, *sizes = places.shape
     rows = reshape(h, shape=(batch, channels, math.prod(h.shape[2:])))
-    index = reshape(where, shape=(batch, channels, math.prod(sizes)))
-    return reshape(take_along_axis(rows, index, axis=2), shape=where.shape)
+    index = reshape(places, shape=(batch, channels, math.prod(sizes)))
+    picked = reshape(take_along_axis(rows, index, axis=2), shape=places.shape)
+    return where(greater_equal(places, 0), picked, 0.0)

@@ -13,7 +13,7 @@ from ..backend import as_given
 from ..engine import broadcast_to, sum_to
 from ..primitive import op
 from ..reduction import accumulator
-from .index import scatter_add
+from .index import places, scatter_add
 from .shape import expand_dims
 
 __all__ = ["einsum"]
@@ -62,8 +62,8 @@ def _einsum_grads(g, _out, *operands, needs, subscripts):
             lengths = tuple([x.shape[term.index(letter)] for letter in letters])
             grad = broadcast_to(grad, shape=np.broadcast_shapes(grad.shape, lengths))
             if letters != term:  # x had a diagonal taken
-                places = np.ogrid[tuple(map(slice, lengths))]
-                diagonal = tuple([places[letters.index(letter)].tolist() for letter in term])
+                axes = places(grad, shape=lengths)
+                diagonal = tuple([axes[letters.index(letter)] for letter in term])
                 grad = scatter_add(sum_to(grad, shape=lengths), diagonal, x.shape)
             grads[k] = grad
     return grads

@@ -97,16 +97,22 @@ def tanh(xp, x):
 def real(x):
     """x, but integers in the floating-point dtype that NumPy's exp gives them: to negate or to
     subtract unsigned ones would wrap."""
-    if getattr(getattr(x, "dtype", None), "kind", "f") == "f":
+    if not hasattr(x, "dtype") or backend.is_floating(x.dtype):
         return x
     return x.astype(np.result_type(x.dtype, np.float16))
+
+
+def narrow(out, *inputs):
+    """out in bfloat16 if the inputs are: numbers in a formula widen it, as does CuPy's where."""
+    codes = {x.dtype.char for x in inputs if hasattr(x, "dtype")}
+    return out.astype(inputs[0].dtype) if codes == {"E"} else out
 
 
 @op("σ", lambda g, out, _x: g * (out * (1.0 - out)))
 def sigmoid(xp, x):
     """1 / (1 + exp(-x)), without overflow."""
     e = xp.exp(-xp.absolute(real(x)))
-    return xp.where(xp.greater_equal(x, 0), 1.0, e) / (1.0 + e)
+    return narrow(xp.where(xp.greater_equal(x, 0), 1.0, e) / (1.0 + e), x)
 
 
 @op("relu", lambda g, out, _x: g * greater(out, 0))
@@ -118,7 +124,7 @@ def relu(xp, x):
 @op("leaky relu", lambda g, _out, x, slope=0.01: where(greater(x, 0), g, g * slope))
 def leaky_relu(xp, x, *, slope=0.01):
     """x, and slope · x below 0; its gradient at 0 is the slope."""
-    return xp.maximum(x, 0) + xp.minimum(x, 0) * slope
+    return narrow(xp.maximum(x, 0) + xp.minimum(x, 0) * slope, x)
 
 
 @op("softplus", lambda g, _out, x: g * sigmoid(x))
@@ -153,7 +159,7 @@ def _gelu_grad(g, _out, x):
 @op("gelu", _gelu_grad)
 def gelu(xp, x):
     """x · Φ(x), where Φ is the normal distribution's (Hendrycks & Gimpel 2016); 0 at -∞."""
-    return xp.maximum(x, -40.0) * _normal_cdf(x)  # Φ(-40) is 0
+    return narrow(xp.maximum(x, -40.0) * _normal_cdf(x), x)  # Φ(-40) is 0
 
 
 def _clip_high_grad(g, out, x, low, _high):
@@ -175,7 +181,7 @@ def clip(xp, x, low=None, high=None):
     2.15 has low < x < high.)"""
     if low is None and high is None:
         raise ValueError("low, high: got None for both, wants at least one of them")
-    return xp.clip(x, low, high)
+    return narrow(xp.clip(x, low, high), x, low, high)
 
 
 def _if_above(g, x, y):
@@ -205,4 +211,4 @@ def where(xp, condition, x, y):
     """x where the condition holds, else y."""
     if x is None or y is None:
         raise TypeError("x, y: got None, wants arrays or numbers")
-    return xp.where(condition, x, y)
+    return xp.where(condition, x, y) if xp is np else narrow(xp.where(condition, x, y), x, y)

@@ -10,13 +10,16 @@ __all__ = ["getitem", "scatter_add"]
 
 
 def getitem(x, index):
-    """x[index], for slices, integers, None, … and lists, arrays or Tensors of integers or bools."""
-    return _getitem(x, index=_plain(x, index))
+    """x[index], for slices, integers, None, … and lists, arrays or Tensors of integers or bools.
+
+    On a GPU an array may hold integers out of range: where a check would wait, CuPy wraps them.
+    """
+    return _getitem(x, index=_plain(x, index, x.shape))
 
 
 def scatter_add(x, index, shape):
     """Zeros of `shape`, to which x is added at `index`; a place that is named twice gets both."""
-    return _scatter_add(x, index=_plain(x, index), shape=shape)
+    return _scatter_add(x, index=_plain(x, index, shape), shape=shape)
 
 
 @op("[ ]", lambda g, _out, _x, index: _scatter_add(g, index=index, shape=_x.shape))
@@ -35,12 +38,24 @@ def _scatter_add(xp, x, *, index, shape):
     return out.astype(x.dtype, copy=False)
 
 
-def _plain(x, index):
-    """An index as NumPy and CuPy take it, checked: arrays must be on the device of x."""
-    device = device_of(array_of(x))
-    if isinstance(index, tuple):
-        return tuple([_plain_part(device, part) for part in index])
-    return _plain_part(device, index)
+@op("places")
+def places(xp, like, *, shape):
+    """The number of each place along each axis of `shape`, on the device of `like`: indices that
+    together name every place."""
+    return tuple(xp.ix_(*map(xp.arange, shape)))
+
+
+def _plain(x, index, shape):
+    """An index into an array of this shape, as NumPy and CuPy take it, checked: arrays must be on
+    the device of x."""
+    device, parts = device_of(array_of(x)), index if isinstance(index, tuple) else (index,)
+    if device != "cpu" and not any(is_array(array_of(part)) for part in parts):
+        try:
+            np.broadcast_to(False, shape)[index]  # finds what is out of range, as CuPy does not
+        except IndexError as error:
+            raise IndexError(f"getitem({describe(x)}): {error}") from None
+    plain = tuple([_plain_part(device, part) for part in parts])
+    return plain if isinstance(index, tuple) else plain[0]
 
 
 def _plain_part(device, part):

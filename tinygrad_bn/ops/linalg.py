@@ -14,8 +14,9 @@ import math
 
 import numpy as np
 
+from ..kernels.cuda_blas import product
 from ..primitive import op
-from ..reduction import accumulator
+from ..reduction import SUMMED, accumulator
 from .shape import expand_dims, reshape, squeeze, swapaxes, transpose
 
 __all__ = ["cholesky", "eigh", "inv", "linear", "lyapunov", "matmul", "solve", "sqrtm"]
@@ -46,7 +47,10 @@ def _right_grad(g, _out, x, _y):
 @op("@", _left_grad, _right_grad)
 def matmul(xp, x, y):
     """x @ y: matrices, stacks of matrices (leading axes broadcast), vectors."""
-    return xp.dot(x, y) if x.ndim == y.ndim == 2 else xp.matmul(x, y)  # dot costs less
+    if xp is np and x.dtype.char in SUMMED:  # which BLAS does not know
+        return matmul.forward(np, _single(x), _single(y)).astype(np.result_type(x.dtype, y.dtype))
+    multiply = product if xp is not np else np.dot if x.ndim == y.ndim == 2 else np.matmul
+    return multiply(x, y)  # (NumPy's dot costs less)
 
 
 def _rows(x):

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ..backend import as_given
+from ..backend import as_given, is_floating
 from ..engine import astype, broadcast_to
 from ..primitive import op
 from ..reduction import SUMMED, WIDER, accumulator, count, kept_shape, reduced_axes
@@ -30,8 +30,8 @@ def _spread(values, shape, axis):
 def _reduced(reduction, x, wider, **options):
     """A reduction, a method of x, within which x has the dtype that `wider` has for its own
     (NumPy's choice, if none). What is floating point comes back in the dtype of x."""
-    out = reduction(dtype=wider.get(x.dtype), **options)
-    return out.astype(x.dtype, copy=False) if x.dtype.kind == "f" else out
+    out = reduction(dtype=wider.get(x.dtype.char), **options)
+    return out.astype(x.dtype, copy=False) if is_floating(x.dtype) else out
 
 
 @op("Σ", lambda g, _out, _x, axis=None, keepdims=False: _spread(g, _x.shape, axis))
@@ -135,7 +135,7 @@ def vector_norm(x, ord=2, axis=None, keepdims=False):
         return max(abs(x), **over) if ord > 0 else min(abs(x), **over)
     if ord == 0:
         return sum(astype(not_equal(x, 0), dtype=dtype), **over)
-    wide = cast(x, WIDER.get(x.dtype, np.float64))
+    wide = cast(x, WIDER.get(x.dtype.char, np.float64))
     even = ord > 0 and ord % 2 == 0  # then the curvature at 0 is not 0
     powers = pow(wide, ord) if even else _power(abs(wide), ord)
     return cast(_power(sum(powers, **over), 1 / ord), dtype)

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..backend import as_array, describe, on_device_of
+from ..backend import as_array, describe, is_floating, on_device_of
 from ..functional import arguments
 from ..functional.arguments import NUMBERS
 from ..graph import Tensor, at_place
-from ..recording import mark_written
+from ..recording import capturing, mark_written
 from .flat import Flat, sharing
 
 
@@ -108,15 +108,23 @@ class Optimizer:
         for flat in itertools.chain(*self._flats):
             flat.forget()
 
-    def step(self) -> None:
-        """Move every parameter that has a gradient: p ← p − lr · direction."""
+    def flats(self) -> list[tuple[dict, Flat]]:
+        """The flat arrays of the parameters, each with its group, whose options are checked."""
         for group in self._known_groups():
             self._check(group)
-        gathered = [  # which may raise: before all else
-            (group, flat, flat.gather())
-            for group, flats in zip(self.param_groups, self._flats)
-            for flat in flats
-        ]
+        pairs = zip(self.param_groups, self._flats)
+        return [(group, flat) for group, flats in pairs for flat in flats]
+
+    def arrays(self) -> list[Any]:
+        """All that a step may write into. State that is not there yet is made, and is 0."""
+        found = []
+        for group, flat in self.flats():
+            found += [flat.data, flat.grad, *map(flat.kept, self._keeps(group))]
+        return found
+
+    def step(self) -> None:
+        """Move every parameter that has a gradient: p ← p − lr · direction."""
+        gathered = [(group, flat, flat.gather()) for group, flat in self.flats()]  # may raise
         for group, flat, runs in gathered:
             for run in runs:
                 with on_device_of(flat.data):
@@ -126,17 +134,27 @@ class Optimizer:
     def _move(self, group: dict, flat: Flat, run: range) -> None:
         where, names = flat.where(run), self._keeps(group)
         p, g = flat.data[where], flat.grad[where]
-        step = flat.count(run) if names else 0
+
+        def compute():
+            return self._numbers(group, flat.count(run) if names else 0)
+
+        capture = capturing.get()
+        lr, *numbers = compute() if capture is None else capture.numbers(compute, g)
         state = [flat.kept(name)[where] for name in names]
-        p -= group["lr"] * self._direction(group, p.astype(g.dtype, copy=False), g, step, *state)
+        p -= lr * self._direction(group, p.astype(g.dtype, copy=False), g, numbers, *state)
 
     def _keeps(self, options: dict) -> tuple[str, ...]:
         """The names of the arrays that are kept from step to step."""
         raise NotImplementedError
 
-    def _direction(self, options: dict, p, g, step: int, *state):
-        """Where to go from p with the gradient g, at step number `step` (from 1). The arrays of the
-        state are moved in place; p and g are only read."""
+    def _numbers(self, options: dict, step: int) -> tuple[float, ...]:
+        """What is not the same in all steps: the learning rate, and what depends on the number of
+        the step, from 1. (A captured step is told of these, and of no other number.)"""
+        return (options["lr"],)
+
+    def _direction(self, options: dict, p, g, numbers: list, *state):
+        """Where to go from p with the gradient g. `numbers`: those behind the learning rate. The
+        arrays of the state are moved in place; p and g are only read."""
         raise NotImplementedError
 
     # --- The state dict -----------------------------------------------------------------------
@@ -246,7 +264,7 @@ def _check_parameters(groups: list[tuple]) -> None:
     found: dict[int, tuple] = {}  # by id: the group's number, the place in it, the parameter
     for number, params in enumerate(groups):
         for k, p in enumerate(params):
-            if not isinstance(p, Tensor) or not p.is_leaf or p.dtype.kind != "f":
+            if not isinstance(p, Tensor) or not p.is_leaf or not is_floating(p.dtype):
                 what = describe(p.data) if isinstance(p, Tensor) else type(p).__name__
                 raise TypeError(f"params[{k}]: got {what}, wants a floating-point leaf Tensor")
             if id(p) in found:

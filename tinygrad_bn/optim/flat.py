@@ -8,8 +8,12 @@ import copy
 import itertools
 from typing import Any
 
-from ..backend import array_module, copied, describe, device_of, extent, on_device_of
+import numpy as np
+
+from ..backend import array_module, copied, describe, device_of, on_device_of
 from ..graph import Leaf, Tensor
+from ..kernels.cuda_copy import copy_all
+from ..memory import extent
 from ..recording import write
 from ..reduction import accumulator
 
@@ -96,12 +100,12 @@ class Flat:
             stop = k + 1
         runs = [run for run in (*runs, range(start, stop)) if run]
         with on_device_of(self.data):
-            for run in runs if elsewhere else ():
+            # (CuPy would copy a table of their addresses to the device.)
+            for run in runs if elsewhere and self.xp is np else ():
                 if elsewhere.keys() >= set(run):  # all in one operation
                     parts = [elsewhere.pop(k).ravel() for k in run]
                     self.xp.concatenate(parts, out=self.grad[self.where(run)])
-            for k, gradient in elsewhere.items():
-                self.homes[k][...] = gradient
+            copy_all([(self.homes[k], gradient) for k, gradient in elsewhere.items()])
         return runs
 
     def forget(self) -> None:
@@ -131,7 +135,10 @@ class Flat:
     def count(self, run: range) -> int:
         """One more step of the state of these parameters, which had equally many. Returns how many
         it were with this one."""
-        steps = self.steps[run.start] + 1
+        before = self.steps[run.start : run.stop]
+        if before.count(before[0]) < len(run):
+            raise RuntimeError(f"parameters were stepped together, and then {before} times each")
+        steps = before[0] + 1
         self.steps[run.start : run.stop] = [steps] * len(run)
         return steps
 

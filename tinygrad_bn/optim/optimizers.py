@@ -48,13 +48,16 @@ class SGD(Optimizer):
     def _keeps(self, options):
         return ("momentum_buffer",) if options["momentum"] else ()
 
-    def _direction(self, options, p, g, step, v=None):
+    def _numbers(self, options, step):
+        return options["lr"], 1.0 if step == 1 else 1 - options["dampening"]
+
+    def _direction(self, options, p, g, numbers, v=None):
         if options["weight_decay"]:
             g = g + options["weight_decay"] * p
         if v is None:
             return g
         v *= options["momentum"]
-        v += g if step == 1 or not options["dampening"] else (1 - options["dampening"]) * g
+        v += numbers[0] * g if options["dampening"] else g
         return g + options["momentum"] * v if options["nesterov"] else v
 
 
@@ -84,20 +87,24 @@ class Adam(Optimizer):
     def _keeps(self, options):
         return ("exp_avg", "exp_avg_sq", *["max_exp_avg_sq"] * bool(options["amsgrad"]))
 
-    def _direction(self, options, p, g, step, *state):
+    def _numbers(self, options, step):
+        beta1, beta2 = options["betas"]
+        return options["lr"], 1 - beta1**step, 1 - beta2**step
+
+    def _direction(self, options, p, g, numbers, *state):
         if options["weight_decay"]:
             g = g + options["weight_decay"] * p
-        return self._standardized(options, g, step, *state)
+        return self._standardized(options, g, numbers, *state)
 
-    def _standardized(self, options, g, step, m, v, largest=None):
-        beta1, beta2 = options["betas"]
+    def _standardized(self, options, g, numbers, m, v, largest=None):
+        (beta1, beta2), (correction1, correction2) = options["betas"], numbers
         m *= beta1
         m += (1 - beta1) * g
         v *= beta2
         v += (1 - beta2) * g * g
         if largest is not None:
             largest[...] = v = maximum(largest, v)
-        return m / (1 - beta1**step) / (sqrt(v / (1 - beta2**step)) + options["eps"])
+        return m / correction1 / (sqrt(v / correction2) + options["eps"])
 
 
 class AdamW(Adam):
@@ -119,6 +126,6 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
 
-    def _direction(self, options, p, g, step, *state):
-        direction = self._standardized(options, g, step, *state)
+    def _direction(self, options, p, g, numbers, *state):
+        direction = self._standardized(options, g, numbers, *state)
         return direction + options["weight_decay"] * p if options["weight_decay"] else direction

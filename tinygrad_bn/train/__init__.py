@@ -2,5 +2,6 @@
 
 from .data import batches, digits, disc
 from .loop import History, Progress, error_rate, fit
+from .upload import uploaded
 
-__all__ = ["History", "Progress", "batches", "digits", "disc", "error_rate", "fit"]
+__all__ = ["History", "Progress", "batches", "digits", "disc", "error_rate", "fit", "uploaded"]

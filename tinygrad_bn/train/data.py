@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import device_of, to_device
+from ..backend import device_of, on_device_of, to_device
 
 _TEST_DIGITS = 360  # a fifth of the 1,797
 
@@ -67,4 +67,6 @@ def batches(x: Any, y: Any, size: int, generator: np.random.Generator) -> Iterat
     order = to_device(generator.permutation(len(x)), device_of(x))
     for k in range(count):
         rows = order[k * len(x) // count : (k + 1) * len(x) // count]
-        yield x[rows], y[rows]
+        with on_device_of(x):
+            batch = x[rows], y[rows]
+        yield batch

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import nn
-from ..backend import manual_seed
 from ..nn.init import normal
+from ..random_numbers import manual_seed
 from .data import digits, disc
 from .loop import Progress, error_rate, fit
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from ..backend import as_array
+from ..backend import array_of, as_array, device_of, to_device
 from ..graph import Tensor
 from ..nn import Module
 from ..optim import SGD
 from ..recording import no_grad
 from .data import batches
+from .upload import uploaded
 
 
 @dataclass(frozen=True)
@@ -40,28 +41,36 @@ def fit(
 ) -> History:
     """Train `model` to name the classes y of x: cross entropy, SGD, batches shuffled every epoch.
 
-    x (n, …) and y (n,), arrays or Tensors, are moved to the model's device once. `seed` is that of
-    the shuffling. `progress` is the name under which progress is shown; without one all is silent.
-    No step waits for the device: the loss is read once an epoch. A loss that is no longer finite
-    ends the training.
+    x (n, …) and y (n,), arrays or Tensors on the host or on the model's device, stay there; from
+    the host each batch is uploaded while the one before is computed with. `seed` is that of the
+    shuffling. `progress` is the name under which progress is shown; without one all is silent. No
+    step waits for the device: the loss is read once an epoch, and y only once. A loss that is no
+    longer finite ends the training.
     """
     device = next(model.parameters()).device
-    x, y = (as_array(v.data if isinstance(v, Tensor) else v, device=device) for v in (x, y))
+    x = as_array(array_of(x))
+    x = x if device_of(x) == "cpu" else to_device(x, device)
+    y = as_array(array_of(y), device=device_of(x))
     optimizer = SGD(model.parameters(), lr=lr, momentum=momentum)
     generator = np.random.default_rng(seed)
     shown = None if progress is None else Progress(progress, epochs)
-    losses = []
+    losses, checked = [], False
     model.train()
     # A diverging run overflows on its way; it is told by its loss, not by warnings.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for epoch in range(1, epochs + 1):
             total = 0.0
-            for inputs, targets in batches(x, y, batch_size, generator):
+            pairs = batches(x, y, batch_size, generator)
+            for inputs, targets in pairs if device_of(x) == device else uploaded(pairs, device):
                 optimizer.zero_grad()
-                loss = F.cross_entropy(model(Tensor(inputs)), targets)
+                outputs = model(Tensor(inputs))
+                loss = F.cross_entropy(outputs, targets)
+                if not checked:
+                    _check_labels(y, outputs.shape[1])
+                    checked = True
                 loss.backward()
                 optimizer.step()
-                total = total + loss.data * len(targets)
+                total = total + loss.detach() * len(targets)
             mean = float(total) / len(x)
             diverged = not math.isfinite(mean)
             if shown:
@@ -70,6 +79,13 @@ def fit(
                 return History(tuple(losses), epoch)
             losses.append(mean)
     return History(tuple(losses), None)
+
+
+def _check_labels(y: Any, classes: int) -> None:
+    """A ValueError if a label is no class: on a GPU, where no step waits, it would make NaN."""
+    host = to_device(y, "cpu")
+    if host.dtype.kind in "iu" and len(wrong := host[(host < 0) | (host >= classes)]):
+        raise ValueError(f"y: got class {wrong[0]}, wants 0 … {classes - 1}")
 
 
 def error_rate(model: Module, x: Any, y: Any) -> float | None:

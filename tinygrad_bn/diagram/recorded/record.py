@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from ... import graph as engine_graph
-from ...backend import describe, extent, storage_of, to_device
+from ...backend import describe, to_device
 from ...engine import fit, grad, listed
 from ...graph import Leaf, Tensor, at_place, parents, toposort
+from ...memory import extent, storage_of
 from ...norm.axes import FAMILY
 from ...recording import guarded_by, no_grad, tracing, written_since
 from ...scalar import Scalar

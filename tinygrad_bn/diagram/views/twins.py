@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ...backend import extent, storage_of, to_device
+from ...backend import to_device
 from ...engine import grad, listed
 from ...graph import Tensor, at_place
+from ...memory import extent, storage_of
 from ...norm import IMPLEMENTATIONS
 from ...recording import guarded_by, journal, scope, tracing
 from ...tensor import named
