@@ -20,7 +20,7 @@ bench: .venv-bench/installed
 	touch $@
 
 .venv/installed-test: setup.cfg pyproject.toml | .venv
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,nvrtc]"
 	touch $@
 
 .venv-bench/installed: setup.cfg pyproject.toml | .venv-bench

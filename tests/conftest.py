@@ -29,7 +29,10 @@ def pytest_configure(config):
 
         double.install()
     if config.getoption("--device") != "cpu":
-        tg.set_default_device("cuda")
+        try:
+            tg.set_default_device("cuda")
+        except RuntimeError as error:
+            raise pytest.UsageError(str(error)) from error
         sys.modules["numba"] = None  # the little that runs on the CPU runs without it here
         settings.register_profile("device", parent=settings(), max_examples=20)
         settings.load_profile("device")

@@ -1,6 +1,8 @@
 """bfloat16 (of ml_dtypes) beside the dtypes that NumPy has: on every device."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import op_table
@@ -80,6 +82,53 @@ def test_it_is_made_printed_and_read(make):
     assert {make(2, dtype=BFLOAT16).dtype for make in (tg.rand, tg.randn)} == {BFLOAT16}
 
 
+FRESH = """
+import sys
+import numpy as np
+import tinygrad_bn as tg
+from tinygrad_bn import nn
+if {missing}:
+    sys.modules["ml_dtypes"] = None
+assert {missing} or "ml_dtypes" not in sys.modules
+print({made})
+"""
+
+
+def in_a_fresh_process(made, missing=False):
+    """What is printed, and the last line of an error, where nothing has imported ml_dtypes."""
+    run = [sys.executable, "-c", FRESH.format(made=made, missing=missing)]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    return done.stdout.strip(), done.stderr.strip().rpartition("\n")[2]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "tg.tensor([1.0], dtype='bfloat16').dtype",
+        "tg.ones(2, dtype='bfloat16').dtype",
+        "tg.ones(2).astype(tg.bfloat16).dtype",
+        "nn.Linear(2, 2, dtype='bfloat16').weight.dtype",
+    ],
+)
+def test_its_name_is_known_when_it_is_needed(made, cpu_only):
+    assert in_a_fresh_process(made) == ("bfloat16", "")
+    out, error = in_a_fresh_process(made, missing=True)
+    wants = "bfloat16 needs ml_dtypes, which is missing: pip install ml_dtypes"
+    assert (out, error) == ("", f"RuntimeError: {wants}")
+
+
+def test_an_array_of_it_that_savez_saved_says_what_it_is(tmp_path):
+    layer = nn.Linear(2, 3, dtype=tg.bfloat16)
+    saved = {key: host(value) for key, value in layer.state_dict().items()}
+    np.savez(tmp_path / "saved.npz", **saved)
+    loaded = dict(np.load(tmp_path / "saved.npz"))
+    wants = r"not numbers in bias: got \|V2\[3\], wants bfloat16\[3\].*np.savez.*\.view\("
+    with pytest.raises(RuntimeError, match=wants):
+        layer.load_state_dict(loaded)
+    layer.load_state_dict({key: value.view(tg.bfloat16) for key, value in loaded.items()})
+    assert all((host(v) == saved[k]).all() for k, v in layer.state_dict().items())
+
+
 def test_a_number_of_pythons_widens_it_no_more_than_float32():
     x = narrow(rounded((2, 3)))
     for y in (x * 2.5, 2.5 - x, x / 3.0, x**2.0, tg.where(x > 0.0, x, 0.0), tg.clip(x, -1.0, 1.0)):
@@ -145,7 +194,7 @@ def test_running_statistics_are_float32_and_evaluation_uses_them():
     np.testing.assert_allclose(host(norm.running_var), host(wide.running_var), rtol=1e-6)
     assert norm.running_mean.dtype == np.float32
     assert_rounded(norm.eval()(narrow(x)), wide.eval()(leaf(x)))
-    with pytest.raises(ValueError, match="dtype: got bfloat16, wants float32"):
+    with pytest.raises(ValueError, match="wants float32: leave dtype out, parameters in float32"):
         nn.BatchNorm1d(4, dtype=BFLOAT16)
 
 

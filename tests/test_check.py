@@ -7,6 +7,7 @@ import pytest
 from helpers import host, leaf
 
 import tinygrad_bn as tg
+from tinygrad_bn import functional as F
 from tinygrad_bn import nn
 from tinygrad_bn.check import compare, gradcheck, gradgradcheck, held_bytes
 
@@ -60,6 +61,18 @@ def test_held_bytes_counts_each_storage_once_and_the_callers_inputs_not_at_all()
     assert held_bytes([y]) == 800
     assert held_bytes([y], [x]) == 0
     assert held_bytes([tg.exp(y) * tg.exp(y)], [x]) == 2 * 800
+
+
+def test_a_conversion_is_compared_and_the_arrays_it_makes_are_held(capsys):
+    x = leaf(np.ones(100, np.float16))
+    y = x.astype(np.float32)
+    assert held_bytes([y], [x]) == 0
+    assert held_bytes([y * y], [x]) == 400
+    values = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float16)
+    norms = [lambda x, impl=impl: F.layer_norm(x, 4, impl=impl) for impl in ("composed", "fused")]
+    found = compare(*norms, leaf(values), order=1, repeat=1)
+    assert found.held[0] > found.held[1] > 0
+    assert 0 < max(found.differences) < 4e-3  # two roundings of float16
 
 
 def test_compare_counts_a_dependence_that_ends_too_early(capsys):

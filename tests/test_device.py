@@ -1,6 +1,9 @@
 """Devices: where Tensors are made, copies between devices, and no copy where none is asked for."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ import tinygrad_bn as tg
 from tinygrad_bn import functional as F
 from tinygrad_bn import nn
 from tinygrad_bn.backend import canonical_device
+
+TESTS = Path(__file__).parent
 
 
 def test_the_names_of_devices():
@@ -25,7 +30,7 @@ def test_the_names_of_devices():
 
 def test_without_cupy_the_error_says_what_to_install(monkeypatch, cpu_only):
     monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
-    with pytest.raises(RuntimeError, match=r"needs CuPy.*pip install \"tinygrad_bn\[cuda12\]\""):
+    with pytest.raises(RuntimeError, match=r"needs CuPy.*pip install \"cupy-cuda12x\[ctk\]\""):
         tg.ones(2).to("cuda")
 
 
@@ -51,10 +56,42 @@ def test_with_cupy_and_no_gpu_the_error_is_one_sentence(cpu_only):
 
 def test_the_environment_variable_sets_where_tensors_are_made(monkeypatch, cpu_only):
     monkeypatch.setenv("TINYGRAD_BN_DEVICE", "cuda:x")
-    with pytest.raises(ValueError, match="device: got 'cuda:x'"):
+    with pytest.raises(ValueError, match="TINYGRAD_BN_DEVICE: got 'cuda:x', wants"):
         tg.ones(2)
     monkeypatch.setenv("TINYGRAD_BN_DEVICE", "cpu")
     assert tg.ones(2).device == "cpu"
+
+
+NO_GPU = """
+import sys, double
+double.install(devices=0)
+sys.exit({module}.main({arguments}))
+"""
+
+
+def without_a_gpu(module, *arguments):
+    """A command on a machine that has CuPy and no GPU, and TINYGRAD_BN_DEVICE=cuda."""
+    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    environment = {**os.environ, "PYTHONPATH": paths, "TINYGRAD_BN_DEVICE": "cuda"}
+    code = f"import {module}\n" + NO_GPU.format(module=module, arguments=list(arguments))
+    run = [sys.executable, "-c", code]
+    return subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", ["compare", "tour"])
+def test_a_command_without_its_gpu_is_one_sentence(command, tmp_path, cpu_only):
+    options = ["--out", str(tmp_path / "out")] if command == "tour" else []
+    done = without_a_gpu("tinygrad_bn.cli", command, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "device 'cuda:0' needs an NVIDIA GPU with a working driver" in done.stderr
+
+
+def test_the_tests_without_their_gpu_are_one_sentence(cpu_only):
+    done = without_a_gpu("pytest", "--device=cuda", "-p", "no:cacheprovider", str(TESTS))
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: device 'cuda:0' needs an NVIDIA GPU" in done.stderr
+    assert "INTERNALERROR" not in done.stderr + done.stdout
 
 
 def test_a_device_that_does_not_exist_is_counted(double_only):

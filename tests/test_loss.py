@@ -45,7 +45,7 @@ def test_the_loss_keeps_the_dtype_of_the_logits():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"target": [0, 3]}, ValueError, r"target: got class 3, wants 0 … 2"),
+        ({"target": [0, 3]}, ValueError, r"^target: got class 3, wants 0 … 2"),
         ({"target": [0, -1]}, ValueError, r"target: got class -1"),
         ({"target": [0]}, ValueError, r"target: got int64\[1\], wants integers of shape \(2,\)"),
         ({"target": [True, False]}, ValueError, "target: got bool"),
@@ -68,6 +68,15 @@ def test_cross_entropy_names_the_bad_argument(changes, error, message, cpu_only)
     arguments = {k: tg.tensor(v) if k in tensors else v for k, v in arguments.items()}
     with pytest.raises(error, match=message):
         F.cross_entropy(**arguments)
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss, F.mse_loss, F.l1_loss, F.kl_div])
+@pytest.mark.parametrize("value", [None, "ab", [None]])
+def test_what_is_no_array_is_named(loss, value):
+    given = {"input": tg.tensor(LOGITS), "target": tg.tensor([0, 2])}
+    for name in given:
+        with pytest.raises(TypeError, match=rf"^{name}: got .*, wants real numbers"):
+            loss(**given | {name: value})
 
 
 def test_a_label_out_of_range_on_a_gpu_is_nan_without_waiting(request):

@@ -74,7 +74,7 @@ def test_load_state_dict_lists_every_problem_and_changes_nothing():
         net.load_state_dict(state)
     text = str(caught.value)
     assert "missing 0.bias" in text
-    assert "misshapen 1.bias: got <U1[4], wants float32[4]" in text
+    assert "not numbers in 1.bias: got <U1[4], wants float32[4]" in text
     assert "unexpected extra" in text
     assert "misshapen 0.weight: got float64[2, 2], wants float32[4, 3]" in text
     with pytest.raises(RuntimeError, match="misshapen"):

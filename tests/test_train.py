@@ -145,6 +145,56 @@ def test_error_rate_counts_in_evaluation_mode():
     np.testing.assert_array_equal(host(model[0].running_mean), [0, 0])
 
 
+X, LABELS = train.disc(40, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (LABELS[:1], r"y: got .*1.*, wants .*40"),
+        (LABELS[:, None], r"y: got int64\[40, 1\], wants integers of shape \(40,\)"),
+        (LABELS + 0.5, r"y: got float64\[40\], wants integers"),
+        (LABELS == 1, r"y: got bool\[40\], wants integers"),
+        (LABELS + 1, "^y: got class 2, wants 0 … 1$"),
+        (LABELS - 1, "^y: got class -1, wants 0 … 1$"),
+        (np.int64(1), r"y: got int64\[\].*, wants at least one row"),
+    ],
+)
+@pytest.mark.parametrize("use", [quick_fit, train.error_rate])
+def test_labels_that_are_none_are_refused(use, y, message):
+    with pytest.raises(ValueError, match=message):
+        use(small_network(), X, y)
+
+
+@pytest.mark.parametrize("use", [quick_fit, train.error_rate])
+def test_data_and_models_that_name_nothing_are_refused(use):
+    with pytest.raises(ValueError, match=r"x: got float32\[0, 2\], wants at least one row"):
+        use(small_network(), X[:0], LABELS[:0])
+    with pytest.raises(ValueError, match="model: got ReLU without parameters, wants some"):
+        use(nn.ReLU(), X, LABELS)
+    model = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
+    with pytest.raises(ValueError, match=r"model: got outputs float32.*, wants \(n, classes\)"):
+        use(model, X, LABELS)
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "2", None])
+def test_a_count_that_is_no_whole_number_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name}: got {value!r}, wants a whole number ≥ 1"):
+        quick_fit(small_network(), X, LABELS, **{name: value})
+
+
+def test_data_in_float64_is_cast_for_a_model_that_has_none():
+    wide = X.astype(np.float64)
+    assert quick_fit(small_network(), wide, LABELS) == quick_fit(small_network(), X, LABELS)
+    assert train.error_rate(small_network(), wide, LABELS) is not None
+    seen = []
+    model = nn.Linear(2, 2, dtype=np.float64)
+    model.register_forward_hook(lambda _module, args, _output: seen.append(args[0].dtype))
+    quick_fit(model, wide, LABELS, epochs=1)
+    assert set(seen) == {np.dtype(np.float64)}
+
+
 def test_no_step_waits_for_the_device(double_only):
     x, y = train.disc(60, seed=0)
     waits = []

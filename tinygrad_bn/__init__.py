@@ -11,6 +11,7 @@ from .backend import device, get_default_device, set_default_device
 from .capture import CaptureError, capture
 from .checkpointing import checkpoint
 from .creation import *
+from .dtypes import dtype_of
 from .engine import grad
 from .graph import Tensor, toposort
 from .kernels.compiled import get_num_threads, set_num_threads
@@ -23,12 +24,17 @@ from .tensor import named
 from .transforms import hessian, jacobian, jvp, vjp
 
 if TYPE_CHECKING:
+    from ml_dtypes import bfloat16
+
     from . import diagram
     from .diagram import draw, explain
 
 
 def __getattr__(name: str) -> Any:
-    """The diagrams, when they are first asked for: a training program does not wait for them."""
+    """The diagrams and bfloat16, when they are first asked for: a training program does not wait
+    for them."""
+    if name == "bfloat16":
+        return dtype_of(name).type
     if name not in ("diagram", "draw", "explain"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     diagram = import_module(".diagram", __name__)

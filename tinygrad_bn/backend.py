@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from .dtypes import dtype_of
+
 default_dtype = np.float32  # of new Tensors made from Python floats; arrays keep their own
 _default_device: ContextVar[str | None] = ContextVar("device", default=None)
 _process_device: str | None = None  # what set_default_device chose, for every thread
@@ -98,11 +100,12 @@ def assign(array: Any, value: Any) -> None:
         array[...] = value
 
 
-def as_array(value: Any, dtype: Any = None, device: str | None = None) -> Any:
+def as_array(value: Any, dtype: Any = None, device: str | None = None, name: str = "data") -> Any:
     """`value` as an array on `device` (None: where an array already is, else the default device).
 
     Python floats, and nested lists of them, become the default dtype (float32); integers int64;
     arrays and NumPy scalars keep their dtype unless `dtype` is given. Copies only if it must.
+    What is no real number is a TypeError that calls it `name`.
     """
     if not is_array(value):
         device = device or get_default_device()
@@ -111,16 +114,18 @@ def as_array(value: Any, dtype: Any = None, device: str | None = None) -> Any:
         if dtype is None and plain and value.dtype == np.float64:
             dtype = default_dtype
     if value.dtype.kind not in "biu" and not is_floating(value.dtype):
-        raise TypeError(f"data: got {value.dtype} {value!r:.60}, wants real numbers")
-    if dtype is not None and value.dtype != np.dtype(dtype):
+        raise TypeError(f"{name}: got {value.dtype} {value!r:.60}, wants real numbers")
+    if dtype is not None and value.dtype != (dtype := dtype_of(dtype)):
         with on_device_of(value):
             value = value.astype(dtype)
     return value if device is None else to_device(value, device)
 
 
-def as_given(value: Any) -> Any:
-    """A number or list as an array; Tensors, arrays and None as they are."""
-    return value if value is None or hasattr(value, "shape") else as_array(value)
+def as_given(value: Any, name: str = "") -> Any:
+    """A number or list as an array; Tensors and arrays as they are. None, too, unless it stands for
+    an argument with a `name`: then it is a TypeError."""
+    stays = hasattr(value, "shape") or (value is None and not name)
+    return value if stays else as_array(value, name=name or "data")
 
 
 def array_of(value: Any) -> Any:
@@ -158,12 +163,13 @@ def erf(array: Any) -> Any:
     return cupy_erf(array).astype(dtype, copy=False)  # that of float16 is float64
 
 
-def canonical_device(device: str) -> str:
-    """`"cpu"`, or `"cuda:N"` for `"cuda"` (N = 0) and `"cuda:N"`; anything else is a ValueError."""
+def canonical_device(device: str, name: str = "device") -> str:
+    """`"cpu"`, or `"cuda:N"` for `"cuda"` (N = 0) and `"cuda:N"`; anything else is a ValueError, in
+    which it has this name."""
     match = re.fullmatch(r"cpu|cuda(?::(\d+))?", device) if isinstance(device, str) else None
     if match is None:
         kind = ValueError if isinstance(device, str) else TypeError
-        raise kind(f'device: got {device!r}, wants "cpu", "cuda" or "cuda:N"')
+        raise kind(f'{name}: got {device!r}, wants "cpu", "cuda" or "cuda:N"')
     return "cpu" if device == "cpu" else f"cuda:{int(match[1] or 0)}"
 
 
@@ -178,7 +184,7 @@ def module_on(device: str) -> tuple[ModuleType, contextlib.AbstractContextManage
 
         count = cupy.cuda.runtime.getDeviceCount()
     except ModuleNotFoundError as error:
-        pip = 'pip install "tinygrad_bn[cuda12]" (or "tinygrad_bn[cuda13]")'
+        pip = 'pip install "cupy-cuda12x[ctk]" (or "cupy-cuda13x[ctk]")'
         raise RuntimeError(f"device {device!r} needs CuPy, which is missing: {pip}") from error
     except Exception as error:  # CuPy raises a class of its own, which exists only with CuPy
         needs = "needs an NVIDIA GPU with a working driver"
@@ -191,15 +197,15 @@ def module_on(device: str) -> tuple[ModuleType, contextlib.AbstractContextManage
 def get_default_device() -> str:
     """Where new Tensors are made: `with device(…)`, else `set_default_device`, else
     the environment variable TINYGRAD_BN_DEVICE, else "cpu"."""
-    chosen = _default_device.get() or _process_device or os.environ.get("TINYGRAD_BN_DEVICE")
-    return canonical_device(chosen or "cpu")
+    chosen, variable = _default_device.get() or _process_device, "TINYGRAD_BN_DEVICE"
+    return chosen or canonical_device(os.environ.get(variable) or "cpu", variable)
 
 
 def set_default_device(device: str) -> None:
     """Make new Tensors on `device` from now on; nothing that exists is moved."""
     global _process_device
     module_on(device)  # which raises if it cannot be used
-    _process_device = device
+    _process_device = canonical_device(device)
 
 
 class Setting(contextlib.ContextDecorator):
@@ -221,7 +227,7 @@ class Setting(contextlib.ContextDecorator):
 def device(name: str) -> Setting:
     """Make new Tensors on this device inside the `with` block (in this thread)."""
     module_on(name)  # which raises if it cannot be used
-    return Setting(_default_device, name)
+    return Setting(_default_device, canonical_device(name))
 
 
 def describe(value: Any) -> str:

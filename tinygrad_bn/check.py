@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import to_device
+from .backend import is_array, to_device
 from .creation import zeros_like
 from .engine import grad, listed
 from .graph import Leaf, Tensor, parents, toposort
@@ -132,7 +132,7 @@ def held_bytes(outputs: Sequence[Tensor], inputs: Sequence[Tensor] = ()) -> int:
         options = [v for o in node.kwargs.values() for v in (o if type(o) is tuple else (o,))]
         again = node.refill[0].arrays() if node.refill else ()  # a checkpoint holds them
         for array in (*(node.arrays or ()), *(node.outputs or ()), *options, *again):
-            if hasattr(array, "nbytes") and id(storage_of(array)) not in theirs:
+            if is_array(array) and id(storage_of(array)) not in theirs:
                 kept[id(storage_of(array))] = storage_of(array).nbytes
     return sum(kept.values())
 

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from . import ops
-from .backend import get_default_device
+from .backend import get_default_device, module_on
 from .diagram import NOTATIONS, THEMES, VIEWS, draw
 from .diagram.batch_norm import worked_example
 from .graph import Tensor
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         get_default_device()
     except ValueError as error:
-        parser.error(f"TINYGRAD_BN_DEVICE: {error}")
+        parser.error(str(error))
     try:
         if arguments.version:
             print(f"tinygrad_bn {metadata.version('tinygrad_bn')}")
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_ops)
 
     command = commands.add_parser("compare", help="composed batch norm against fused")
-    command.set_defaults(command=lambda _: compare_batch_norms())
+    command.set_defaults(command=_compare, parser=command)
     return parser
 
 
@@ -101,7 +101,21 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def _check_device(arguments: argparse.Namespace) -> None:
+    """End with one sentence if the machine lacks the device that TINYGRAD_BN_DEVICE names."""
+    try:
+        module_on(get_default_device())
+    except RuntimeError as error:
+        arguments.parser.error(str(error))
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    _check_device(arguments)
+    compare_batch_norms()
+
+
 def _tour(arguments: argparse.Namespace) -> None:
+    _check_device(arguments)
     try:
         tour(arguments.out, arguments.seed, arguments.quick)
     except FileExistsError:

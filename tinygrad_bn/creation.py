@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backend
+from .backend import as_array, copied, default_dtype, dtype_of, get_default_device, module_on
 from .graph import Tensor
 from .random_numbers import generator
 from .tensor import integers
@@ -26,15 +26,15 @@ def tensor(
             raise RuntimeError("data: got a Tensor that requires a gradient; copy its detach()")
         data = data.data
     if device is None and isinstance(data, np.ndarray):
-        device = backend.get_default_device()
-    return Tensor(backend.copied(backend.as_array(data, dtype, device)), requires_grad)
+        device = get_default_device()
+    return Tensor(copied(as_array(data, dtype, device)), requires_grad)
 
 
 def full(shape, value, dtype=None, device=None, requires_grad=False) -> Tensor:
     """A shape filled with `value` (float32 unless `dtype` says otherwise)."""
-    xp, here = backend.module_on(device or backend.get_default_device())
+    xp, here = module_on(device or get_default_device())
     with here:
-        return Tensor(xp.full(shape, value, dtype or backend.default_dtype), requires_grad)
+        return Tensor(xp.full(shape, value, dtype_of(dtype or default_dtype)), requires_grad)
 
 
 def zeros(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:
@@ -60,26 +60,26 @@ def ones_like(t: Tensor) -> Tensor:
 def arange(start, stop=None, step=1, dtype=None, device=None) -> Tensor:
     """start, start + step, … below stop; arange(n) counts from 0. Integers give int64."""
     start, stop = (0, start) if stop is None else (start, stop)
-    plain = backend.default_dtype if isinstance(start + stop + step, float) else None
-    xp, here = backend.module_on(device or backend.get_default_device())
+    plain = default_dtype if isinstance(start + stop + step, float) else None
+    xp, here = module_on(device or get_default_device())
     with here:
-        return Tensor(backend.as_array(xp.arange(start, stop, step), dtype or plain))
+        return Tensor(as_array(xp.arange(start, stop, step), dtype or plain))
 
 
 def randn(*shape: int, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Normal random numbers from the generator that `manual_seed` seeds."""
     values = generator().standard_normal(integers(shape))
-    return tensor(values, dtype or backend.default_dtype, device, requires_grad)
+    return tensor(values, dtype or default_dtype, device, requires_grad)
 
 
 def rand(*shape: int, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Uniform random numbers in [0, 1) from the generator that `manual_seed` seeds."""
     values = generator().random(integers(shape))
-    return tensor(values, dtype or backend.default_dtype, device, requires_grad)
+    return tensor(values, dtype or default_dtype, device, requires_grad)
 
 
 def from_dlpack(source: Any) -> Tensor:
     """A Tensor that shares the memory of another library's array, on the device where it is."""
     kind, number = source.__dlpack_device__()
-    xp, _ = backend.module_on("cpu" if kind == 1 else f"cuda:{number}")
+    xp, _ = module_on("cpu" if kind == 1 else f"cuda:{number}")
     return Tensor(xp.from_dlpack(source))

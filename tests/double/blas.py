@@ -26,7 +26,8 @@ class Invalid(Exception):
 
 class _Handle:
     def __init__(self):
-        self.device, self.stream, self.workspace, self.mode = runtime.getDevice(), 0, None, 0
+        self.device, self.stream, self.mode = runtime.getDevice(), 0, 0
+        self.workspace, self.workspace_size = None, 0
 
 
 _handles, _numbers = {}, itertools.count(0x1000, 0x100)
@@ -49,7 +50,7 @@ def _set_workspace(handle: ctypes.c_void_p, workspace: ctypes.c_void_p, size: ct
     block = block_at(workspace)
     if block is None or workspace + size > block.end:
         raise Invalid("the workspace")
-    _handles[handle].workspace = workspace
+    _handles[handle].workspace, _handles[handle].workspace_size = workspace, size
 
 
 @functools.cache  # for a new class is a cycle, which would be taken for the library's

@@ -10,8 +10,9 @@ from ..backend import Setting, assign, copied, describe, module_on, to_device
 from ..graph import at_place
 from ..memory import storage_of
 from ..random_numbers import random_state
-from ..recording import capturing, mark_written
+from ..recording import capturing, journal, mark_written
 from .fitting import CaptureError, Fitting, constants, tensors
+from .outside import Outside
 from .state import Snapshot, State
 
 # Of a replay and the step: of how far a value moves, and of its size in units in the last place.
@@ -78,13 +79,17 @@ class Captured:
         saved = [(storage, copied(storage)) for storage in moved.values()]
         self.before = Snapshot(state)
         self.known = {*moved, *(id(storage_of(array)) for array in self.inputs)}
+        leaves = [leaf for leaf, _, _ in self.before.gradients]
+        self.outside = Outside(leaves), Outside(leaves)  # in the first step, and in the second
         self.done = xp.cuda.Event(disable_timing=True)  # the last replay
         xp.cuda.Device().synchronize()  # for which a non_blocking stream does not wait
+        xp.get_default_memory_pool().free_all_blocks()  # or they would be missing in this one
 
         def restore():
             for storage, content in saved:
                 assign(storage, content)
             self.before.restore()
+            self.outside[0].restore()
 
         with self.stream:
             try:
@@ -99,6 +104,7 @@ class Captured:
             finally:
                 restore()
                 self.before.gradients.clear()  # which need not last
+                del self.outside
                 self.stream.synchronize()
 
     def _watched(self, step, state) -> dict[str, np.ndarray]:
@@ -106,8 +112,8 @@ class Captured:
         watches = _Watch(self.known), _OnDevice(self.known, self.xp)
         self.before.forget_gradients()
         with self.xp.cuda.using_allocator(self.pool.malloc):
-            for watch in watches:
-                with Setting(capturing, watch):
+            for watch, outside in zip(watches, self.outside):
+                with Setting(capturing, watch), journal(outside.note):
                     answer = constants(step(*map(at_place, self.inputs)))
                 self.before.raise_if_changed("by the step")
         if random_state()[0] != self.before.random[0]:
@@ -117,6 +123,10 @@ class Captured:
         for key in first.keys() & second.keys() - self.known:
             what = f"{describe(first[key])}, which is not in `state`"
             raise CaptureError(f"the step wrote into {what}: add what this belongs to")
+        # (What was made in the step itself is in one of them alone.)
+        for leaf in self.outside[0].moved() & self.outside[1].found.keys():
+            what = f"the gradient of a Tensor of shape {list(leaf.grad(0).shape)}"
+            raise CaptureError(f"the step moves {what}, which is not in `state`: add it")
         return state.on_host(answer)
 
     def _record(self, step) -> None:

@@ -1,22 +1,24 @@
 """What a captured step reads and moves, and how it is put back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..backend import describe, to_device
+from ..backend import is_array, to_device
 from ..graph import Leaf, Tensor
 from ..nn import Module
 from ..optim import Optimizer
 from ..random_numbers import random_state, set_random_state
-from .fitting import CaptureError, tensors
+from .fitting import CaptureError, kind_of, tensors
 
 
 class State:
     """The Modules, Optimizers and Tensors that a step reads and moves."""
 
-    def __init__(self, parts: list) -> None:
+    def __init__(self, state: Any) -> None:
+        one = isinstance(state, (Module, Optimizer, Tensor)) or is_array(state)
+        parts = [state] if one or not isinstance(state, Iterable) else state
         self.modules: list[Module] = []
         self.optimizers: list[Optimizer] = []
         self.tensors: dict[int, tuple[str, Tensor]] = {}  # each once, with a name
@@ -31,8 +33,9 @@ class State:
             elif isinstance(part, Tensor) and part.is_leaf:
                 named = [("Tensor", part)]
             else:
+                made = ", the result of an op" if isinstance(part, Tensor) else ""
                 wants = "Modules, Optimizers and leaf Tensors"
-                raise TypeError(f"state[{k}]: got {describe(part)}, wants {wants}")
+                raise TypeError(f"state[{k}]: got {kind_of(part)}{made}, wants {wants}")
             for name, tensor in named:
                 self.tensors.setdefault(id(tensor), (f"state[{k}], {name}", tensor))
 

@@ -8,5 +8,4 @@ from .loss import *
 from .norm import *
 from .padding import *
 
-_rooms = (activation, conv, layers, loss, norm, padding)
-__all__ = [name for room in _rooms for name in room.__all__]
+__all__ = [n for file in (activation, conv, layers, loss, norm, padding) for n in file.__all__]

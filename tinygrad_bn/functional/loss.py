@@ -33,7 +33,7 @@ def _floating(array, dtype):
 
 def _pair(input, target):
     """Both as arrays of one shape. Labels that are integers or booleans get the input's dtype."""
-    input, target = as_given(input), as_given(target)
+    input, target = as_given(input, "input"), as_given(target, "target")
     if not is_floating(input.dtype):
         raise TypeError(f"input: got {describe(input)}, wants floating point")
     if input.shape != target.shape:
@@ -152,15 +152,14 @@ def nll_loss(
 ) -> Array:
     """−input at the target class, averaged: `cross_entropy` of logits whose log softmax is taken
     already. The arguments are as there, but the target is class indices."""
-    if as_given(target).dtype.kind not in "iu":
+    if as_given(target, "target").dtype.kind not in "iu":
         raise TypeError(f"target: got {describe(target)}, wants integers")
-    given = (target, weight, ignore_index, reduction, 0.0)
-    return _of_classes(lambda log_p, axis: log_p, input, *given)
+    return _of_classes(lambda x, axis: x, input, target, weight, ignore_index, reduction, 0.0)
 
 
 def _of_classes(log, input, target, weight, ignore_index, reduction, label_smoothing):
     """−log p, where log p = `log(input)` (N, C, …), at the target's class, weighted and reduced."""
-    input, target, weight = as_given(input), as_given(target), as_given(weight)
+    input, target, weight = as_given(input, "input"), as_given(target, "target"), as_given(weight)
     if not is_floating(input.dtype) or not input.shape:
         raise TypeError(f"input: got {describe(input)}, wants floating point scores")
     axis, shape = min(1, len(input.shape) - 1), input.shape
@@ -180,6 +179,10 @@ def _of_classes(log, input, target, weight, ignore_index, reduction, label_smoot
         how = {"shape": shape, "axis": axis, "ignore_index": ignore_index}
         hit, counts, outside, total_weight = _one_hot(array_of(target), **how)
         chosen = ops.where(hit, log_p, 0.0)
+        if isinstance(outside, np.ndarray):
+            wants = f"0 … {classes - 1} (or ignore_index={ignore_index})"
+            wrong = array_of(target).reshape(outside.shape)[outside][0]
+            raise ValueError(f"target: got class {wrong}, wants {wants}")
         if outside is not None:
             chosen = ops.where(outside, math.nan, chosen)
         total = ops.sum(chosen, axis=over)
@@ -197,15 +200,11 @@ def _of_classes(log, input, target, weight, ignore_index, reduction, label_smoot
 @op("one hot")
 def _one_hot(xp, target, *, shape, axis, ignore_index):
     """Masks beside an input of this `shape`: of the target classes; of the targets that count; and
-    of those out of range, which raise on the CPU (and there it is None). And how many count."""
+    of those out of range (None if on the CPU there is none). And how many count."""
     target = target.reshape((*shape[:axis], 1, *shape[axis + 1 :]))
     numbers = xp.arange(shape[axis]).reshape((-1,) + (1,) * (len(shape) - axis - 1))
     counts = target != ignore_index
     hit, total = (target == numbers) & counts, xp.count_nonzero(counts)
     if xp is np and np.count_nonzero(hit) == total:
         return hit, counts, None, int(total)
-    outside = counts & ~hit.any(axis=axis, keepdims=True)
-    if xp is np:
-        wants = f"0 … {shape[axis] - 1} (or ignore_index={ignore_index})"
-        raise ValueError(f"target: got class {target[outside][0]}, wants {wants}")
-    return hit, counts, outside, total
+    return hit, counts, counts & ~hit.any(axis=axis, keepdims=True), total

@@ -32,8 +32,8 @@ def batch_norm(
     In training the statistics are the batch's, and `running_mean`, `running_var` (each (C,), or
     both None) are moved towards them by `momentum`; else the running ones are used. `weight` and
     `bias` are γ and β, (C,) or None. `impl`: "fused" is one op with the analytic gradient,
-    "composed" is made of primitives. Beside a float16 input all of these are float32. (Ioffe &
-    Szegedy 2015.)
+    "composed" is made of primitives. Beside a float16 or bfloat16 input all of these are float32.
+    (Ioffe & Szegedy 2015.)
 
     >>> import tinygrad_bn as tg
     >>> from tinygrad_bn import functional as F
@@ -79,7 +79,7 @@ def layer_norm(
     """Layer norm of `input` (…, *normalized_shape): each sample over its own features.
 
     `weight` and `bias` are γ and β, of shape `normalized_shape`, or None; float32 beside a float16
-    input. (Ba, Kiros & Hinton 2016.)
+    or bfloat16 input. (Ba, Kiros & Hinton 2016.)
 
     >>> import tinygrad_bn as tg
     >>> from tinygrad_bn import functional as F
@@ -99,7 +99,7 @@ def rms_norm(
     """RMS norm of `input` (…, *normalized_shape): each sample by its root mean square.
 
     As `layer_norm`, without the mean and without β. `eps`: None is the machine epsilon of the dtype
-    of the statistics: the input's, but float32 for float16. (Zhang & Sennrich 2019.)
+    of the statistics: the input's, but float32 for float16 and bfloat16. (Zhang & Sennrich 2019.)
     """
     input = as_given(input)
     if eps is None and is_floating(getattr(input, "dtype", None)):
@@ -117,7 +117,8 @@ def group_norm(
 ) -> Array:
     """Group norm of `input` (N, C, …): each of `num_groups` groups of channels of each sample.
 
-    `weight` and `bias` are γ and β, (C,) or None; float32 beside a float16 input. (Wu & He 2018.)
+    `weight` and `bias` are γ and β, (C,) or None; float32 beside a float16 or bfloat16
+    input. (Wu & He 2018.)
     """
     given, norm = _given(input, None, None, weight, bias), _implementation(impl)
     input, eps = _checked(given, 2, "(N, C, …)", eps)
@@ -154,7 +155,7 @@ def _checked(given, rank, wants, eps):
 
 def _check_beside(given, shape):
     """γ, β and running statistics must have this shape, the input's device, and its dtype (float32
-    beside float16)."""
+    beside float16 and bfloat16)."""
     input, *vectors = map(array_of, given)
     wanted = shape, np.dtype(accumulator(input.dtype)), device_of(input)
     for name, array in zip(_NAMES[1:], vectors):

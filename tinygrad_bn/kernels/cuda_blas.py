@@ -12,7 +12,6 @@ import ctypes
 import functools
 import math
 import threading
-import weakref
 from types import ModuleType
 from typing import Any
 
@@ -105,17 +104,18 @@ def _multiply(xp, a, b, out, stack, accumulate):
     (kind, *_), (out_kind, sums, number) = _TYPES[a.dtype.name], _TYPES[out.dtype.name]
     zero, one = _FACTORS[number]
     parts = 1 if count == 1 else 2  # of a layout: without the step from matrix to matrix, or with
-    _call(
-        "cublasGemmEx_64" if count == 1 else "cublasGemmStridedBatchedEx_64",
-        *(_on_current_stream(xp), left_by_columns, right_by_columns),
-        *(left.shape[-1], right.shape[-2], a.shape[-1], ctypes.byref(one)),
-        *(left.data.ptr, kind, *of_left[:parts]),
-        *(right.data.ptr, kind, *of_right[:parts]),
-        ctypes.byref(one if accumulate else zero),
-        *(out.data.ptr, out_kind, *of_out[:parts]),
-        *([] if count == 1 else [count]),
-        *(sums, _DEFAULT_ALGORITHM),
-    )
+    with _taking_turns:
+        _call(
+            "cublasGemmEx_64" if count == 1 else "cublasGemmStridedBatchedEx_64",
+            *(_on_current_stream(xp), left_by_columns, right_by_columns),
+            *(left.shape[-1], right.shape[-2], a.shape[-1], ctypes.byref(one)),
+            *(left.data.ptr, kind, *of_left[:parts]),
+            *(right.data.ptr, kind, *of_right[:parts]),
+            ctypes.byref(one if accumulate else zero),
+            *(out.data.ptr, out_kind, *of_out[:parts]),
+            *([] if count == 1 else [count]),
+            *(sums, _DEFAULT_ALGORITHM),
+        )
 
 
 def _readable(xp, x, stack):
@@ -163,10 +163,16 @@ def _even_step(shape, steps):
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """libcublas, found as CuPy 14 finds it."""
-    from cuda import pathfinder
+    """libcublas, found as CuPy 14 finds it; a RuntimeError of one sentence if it is missing."""
+    try:
+        from cuda import pathfinder
 
-    return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+        return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+    except Exception as error:  # pathfinder raises classes of its own
+        pip = 'pip install "cupy-cuda13x[ctk]" (or "cupy-cuda12x[ctk]")'
+        raise RuntimeError(
+            f"matrix products on a GPU need cuBLAS, which is missing: {pip}"
+        ) from error
 
 
 @functools.cache
@@ -185,34 +191,32 @@ def _call(name, *args):
 
 
 class _Handle:
-    """cuBLAS as one thread has it on one device."""
+    """cuBLAS on one device."""
 
     def __init__(self) -> None:
         self.pointer, self.stream = _POINTER(), None
-        self.workspaces = weakref.WeakKeyDictionary()  # of each stream
+        # By the address of a stream, as several objects of CuPy may be one stream. They stay: a
+        # graph that was captured may use one at any time.
+        self.workspaces: dict[int, Any] = {}
         _call("cublasCreate_v2", ctypes.byref(self.pointer))
         _call("cublasSetMathMode", self.pointer, _FULL_SUMS)
 
 
-class _Handles(threading.local):  # for two threads must not use one at a time
-    def __init__(self) -> None:
-        self.by_device: dict[int, _Handle] = {}
-
-
-_handles = _Handles()
+_handles: dict[int, _Handle] = {}  # by device
+_taking_turns = threading.Lock()  # for one thread at a time sets the stream of a handle and uses it
 
 
 def _on_current_stream(xp: ModuleType) -> ctypes.c_void_p:
     """The handle for the current device, set to its current stream."""
-    device, stream = xp.cuda.runtime.getDevice(), xp.cuda.get_current_stream()
-    handle = _handles.by_device.get(device)
+    device, stream = xp.cuda.runtime.getDevice(), xp.cuda.get_current_stream().ptr
+    handle = _handles.get(device)
     if handle is None:
-        handle = _handles.by_device[device] = _Handle()
-    if stream is not handle.stream:
+        handle = _handles[device] = _Handle()
+    if stream != handle.stream:
         if stream not in handle.workspaces:
             handle.workspaces[stream] = xp.empty(_WORKSPACE, np.uint8)
         workspace = handle.workspaces[stream].data.ptr
-        _call("cublasSetStream_v2", handle.pointer, stream.ptr)  # which forgets the workspace
+        _call("cublasSetStream_v2", handle.pointer, stream)  # which forgets the workspace
         _call("cublasSetWorkspace_v2", handle.pointer, workspace, _WORKSPACE)
         handle.stream = stream
     return handle.pointer

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import assign, on_device_of
+from ..backend import assign, device_of, on_device_of
 from .cuda import STORED, launch
 
 _AT_ONCE = 8
@@ -13,7 +13,7 @@ _THREADS, _BLOCKS = 256, 256  # blocks for the longest; each thread copies sever
 
 
 def copy_all(pairs: Iterable[tuple[Any, Any]]) -> None:
-    """`to[...] = from` for each pair (to, from) of arrays of one shape, wherever they lie.
+    """`to[...] = from` for each pair (to, from) of arrays of one shape, on one device.
 
     Arrays of CuPy go eight by eight, those of one dtype and device, if both are contiguous.
     """
@@ -31,6 +31,7 @@ def copy_all(pairs: Iterable[tuple[Any, Any]]) -> None:
 
 def _is_plain(to: Any, source: Any) -> bool:
     alike = to.dtype == source.dtype and to.dtype.name in STORED and to.size > 0
+    alike = alike and device_of(to) == device_of(source)
     return alike and bool(to.flags.c_contiguous and source.flags.c_contiguous)
 
 

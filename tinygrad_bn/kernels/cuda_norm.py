@@ -18,6 +18,7 @@ from .norm_layout import Layout, layouts
 _ACCESS = 16  # bytes that a thread reads at once
 _IN_REGISTERS = 64  # bytes of a row that a thread holds, in the dtype in which is computed
 _MOST_THREADS = 512
+_MOST = 2**31 - 2**20  # an int counts so many, and one turn of all threads more
 _THREADS = 256
 _BLOCKS = 8  # on a multiprocessor at a time; slices are made for so many
 
@@ -90,7 +91,7 @@ def _layout(shape, strides, dtype, axes, gamma, beta) -> Layout | None:
         return None
     for layout in layouts(shape, strides, axes, gamma, beta):
         _, _, _, repeats, groups, parts, run, affine = layout
-        if max(repeats * parts * run, groups * parts) >= 2**31:  # of a group; and how many
+        if max(repeats * parts * run, groups * parts) > _MOST:  # of a group; and how many
             continue
         if layout.kind != "rows" or affine == run:
             return layout

@@ -30,7 +30,7 @@ struct Statistics { A count, mean, rest, squares; }; // of some values; squares:
 
 __device__ inline Statistics nothing() { return {A(0), A(0), A(0), A(0)}; }
 
-// Chan, Golub & LeVeque 1979. Right if either has no values; NaN, infinities pass through.
+// Chan, Golub & LeVeque 1979. Right if either has no values; NaN for an infinite one.
 __device__ inline Statistics merged(Statistics a, Statistics b) {
   if (b.count == A(0)) return a;
   if (a.count == A(0)) return b;

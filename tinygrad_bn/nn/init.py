@@ -3,17 +3,16 @@
 import math
 from typing import Any
 
-import numpy as np
-
 from ..backend import is_floating
 from ..creation import rand, randn
+from ..dtypes import dtype_of
 from ..graph import Tensor
 
 
 def uniform(shape: tuple[int, ...], bound: float, dtype: Any = None, device=None) -> Tensor:
     """Uniform in [−bound, bound)."""
-    if dtype is not None and not is_floating(np.dtype(dtype)):
-        raise TypeError(f"dtype: got {np.dtype(dtype)}, wants floating point")
+    if dtype is not None and not is_floating(dtype_of(dtype)):
+        raise TypeError(f"dtype: got {dtype_of(dtype)}, wants floating point")
     return rand(shape, dtype=dtype, device=device) * (2 * bound) - bound
 
 

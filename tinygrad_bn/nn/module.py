@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .. import recording
 from ..backend import as_array, canonical_device, copied, describe, to_device
 from ..graph import Tensor, at_place
@@ -27,6 +29,12 @@ class IncompatibleKeys(NamedTuple):
 
     missing_keys: list[str]
     unexpected_keys: list[str]
+
+
+def _hint(value: Any) -> str:
+    """What to do with an array that `np.savez` saved: it keeps bfloat16 as bytes without a name."""
+    is_bytes = getattr(value, "dtype", None) == np.dtype("V2")
+    return " (if np.savez saved it as bfloat16, give its .view(tg.bfloat16))" if is_bytes else ""
 
 
 class Module:
@@ -255,8 +263,8 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Write the arrays or Tensors of a state dict into this module, in its own dtypes.
 
-        A key that is missing or unexpected is an error unless `strict` is False, a wrong shape
-        always; the error lists them all, and then nothing has been changed.
+        A key that is missing or unexpected is an error unless `strict` is False, a wrong shape or
+        no numbers always; the error lists them all, and then nothing has been changed.
         """
         if not isinstance(state, Mapping):
             raise TypeError(
@@ -265,17 +273,18 @@ class Module:
         mine = dict(self._saved())
         missing = [key for key in mine if key not in state]
         unexpected = [key for key in state if key not in mine]
-        values, wrong = {}, []
+        values, wrong = {}, {}
         for key in mine.keys() & state.keys():
             value = state[key].data if isinstance(state[key], Tensor) else state[key]
             try:
                 values[key] = as_array(value)
-                fits = values[key].shape == mine[key].shape
-            except TypeError:  # not numbers
-                fits = False
-            if not fits:
-                wrong.append(f"{key}: got {describe(value)}, wants {describe(mine[key].data)}")
-        problems = [f"misshapen {line}" for line in sorted(wrong)]
+                how = "" if values[key].shape == mine[key].shape else "misshapen"
+            except TypeError:
+                how = "not numbers in"
+            if how:
+                wants = describe(mine[key].data) + _hint(value)
+                wrong[key] = f"{how} {key}: got {describe(value)}, wants {wants}"
+        problems = [wrong[key] for key in sorted(wrong)]
         if strict:
             problems = [f"missing {key}" for key in missing] + [
                 *(f"unexpected {key}" for key in unexpected),

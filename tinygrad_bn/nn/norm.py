@@ -10,6 +10,7 @@ from .. import functional as F
 from .. import recording
 from ..backend import on_device_of
 from ..creation import ones, tensor, zeros
+from ..dtypes import dtype_of
 from ..functional.arguments import choice, number, whole
 from ..fusion import norm_relu
 from ..norm import IMPLEMENTATIONS, running
@@ -21,9 +22,9 @@ from .module import Module, Parameter
 def _check(eps: float, impl: str, dtype: Any) -> None:
     number("eps", eps, 0)
     choice("impl", impl, *IMPLEMENTATIONS)
-    if dtype is not None and np.dtype(dtype).char in SUMMED:
-        got = np.dtype(dtype)
-        raise ValueError(f"dtype: got {got}, wants float32, which stands beside {got} inputs too")
+    if dtype is not None and (got := dtype_of(dtype)).char in SUMMED:
+        stands = f"parameters in float32 stand beside {got} inputs"
+        raise ValueError(f"dtype: got {got}, wants float32: leave dtype out, {stands}")
 
 
 def _register(module: Module, name: str, make: Callable, shape, wanted: bool, **kind: Any) -> None:
@@ -56,8 +57,8 @@ class _TrackedNorm(Module):
         """`momentum`: the weight of a new batch in the running statistics; None averages all
         batches evenly (in instance norm, as in PyTorch, it moves nothing). `affine`: learn γ
         (`weight`) and, unless `bias` is False, β (`bias`). `track_running_stats`: keep running
-        statistics and use them in evaluation. `device`, `dtype`: of all of them. `impl`: "fused" or
-        "composed"."""
+        statistics and use them in evaluation. `device`, `dtype`: of all of them; inputs may be
+        float16 or bfloat16 beside float32. `impl`: "fused" or "composed"."""
         super().__init__()
         _check(eps, impl, dtype)
         number("momentum", 0 if momentum is None else momentum, 0, 1)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from ..backend import array_of, as_array, device_of, to_device
+from ..backend import array_of, as_array, describe, device_of, to_device
+from ..functional.arguments import whole
 from ..graph import Tensor
 from ..nn import Module
 from ..optim import SGD
@@ -42,15 +43,16 @@ def fit(
     """Train `model` to name the classes y of x: cross entropy, SGD, batches shuffled every epoch.
 
     x (n, …) and y (n,), arrays or Tensors on the host or on the model's device, stay there; from
-    the host each batch is uploaded while the one before is computed with. `seed` is that of the
-    shuffling. `progress` is the name under which progress is shown; without one all is silent. No
-    step waits for the device: the loss is read once an epoch, and y only once. A loss that is no
-    longer finite ends the training.
+    the host each batch is uploaded while the one before is computed with. For a model without
+    parameters in float64, an x in float64, NumPy's default, is cast to the dtype of its first
+    parameter. `seed` is that of the shuffling. `progress` is the name under which progress is
+    shown; without one all is silent. No step waits for the device: the loss is read once an epoch,
+    and y only once. A loss that is no longer finite ends the training.
     """
-    device = next(model.parameters()).device
-    x = as_array(array_of(x))
+    epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
+    x, y, device = _prepared(model, x, y)
     x = x if device_of(x) == "cpu" else to_device(x, device)
-    y = as_array(array_of(y), device=device_of(x))
+    y = to_device(y, device_of(x))
     optimizer = SGD(model.parameters(), lr=lr, momentum=momentum)
     generator = np.random.default_rng(seed)
     shown = None if progress is None else Progress(progress, epochs)
@@ -64,10 +66,10 @@ def fit(
             for inputs, targets in pairs if device_of(x) == device else uploaded(pairs, device):
                 optimizer.zero_grad()
                 outputs = model(Tensor(inputs))
-                loss = F.cross_entropy(outputs, targets)
                 if not checked:
-                    _check_labels(y, outputs.shape[1])
+                    _check_labels(y, len(x), outputs)
                     checked = True
+                loss = F.cross_entropy(outputs, targets)
                 loss.backward()
                 optimizer.step()
                 total = total + loss.detach() * len(targets)
@@ -81,10 +83,30 @@ def fit(
     return History(tuple(losses), None)
 
 
-def _check_labels(y: Any, classes: int) -> None:
-    """A ValueError if a label is no class: on a GPU, where no step waits, it would make NaN."""
+def _prepared(model: Module, x: Any, y: Any) -> tuple[Any, Any, str]:
+    """x, in a dtype that the model takes, and y as arrays where they are; the model's device."""
+    parameters = list(model.parameters())
+    if not parameters:
+        raise ValueError(f"model: got {type(model).__name__} without parameters, wants some")
+    x, y = as_array(array_of(x)), as_array(array_of(y))
+    for name, array in (("x", x), ("y", y)):
+        if not array.shape or not len(array):
+            raise ValueError(f"{name}: got {describe(array)}, wants at least one row")
+    if x.dtype == np.float64 and all(p.dtype != np.float64 for p in parameters):
+        x = as_array(x, parameters[0].dtype)
+    return x, y, parameters[0].device
+
+
+def _check_labels(y: Any, rows: int, outputs: Tensor) -> None:
+    """A ValueError unless y names classes that the model has outputs (n, classes, …) for. (Beside
+    the loss: on a GPU, where no step waits, a label that is no class makes it NaN.)"""
+    if len(outputs.shape) < 2:
+        raise ValueError(f"model: got outputs {describe(outputs)}, wants (n, classes)")
+    classes, wanted = outputs.shape[1], (rows, *outputs.shape[2:])
     host = to_device(y, "cpu")
-    if host.dtype.kind in "iu" and len(wrong := host[(host < 0) | (host >= classes)]):
+    if host.dtype.kind not in "iu" or host.shape != wanted:
+        raise ValueError(f"y: got {describe(host)}, wants integers of shape {wanted}")
+    if len(wrong := host[(host < 0) | (host >= classes)]):
         raise ValueError(f"y: got class {wrong[0]}, wants 0 … {classes - 1}")
 
 
@@ -92,18 +114,19 @@ def error_rate(model: Module, x: Any, y: Any) -> float | None:
     """The share of x (n, …) that the model, in evaluation mode, puts into another class than y.
 
     None if any output is NaN or infinite: a diverged model names no class, and its error is not
-    that of guessing.
+    that of guessing. x and y are as in `fit`.
     """
-    device = next(model.parameters()).device
-    x, y = (as_array(v.data if isinstance(v, Tensor) else v, device=device) for v in (x, y))
+    x, y, device = _prepared(model, x, y)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     with no_grad(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        outputs = model(Tensor(x)).data
-        finite = bool(abs(outputs).max() < math.inf)  # false for NaN, too
+        outputs = model(Tensor(to_device(x, device)))
+        finite = bool(abs(outputs.data).max() < math.inf)  # false for NaN, too
     for module, training in modes:
         module.training = training
-    return float((outputs.argmax(1) != y).mean()) if finite else None
+    _check_labels(y, len(x), outputs)
+    wrong = outputs.data.argmax(1) != to_device(y, device)
+    return float(wrong.mean()) if finite else None
 
 
 class Progress:
