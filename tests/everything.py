@@ -33,6 +33,9 @@ STEPS = {
         *(*TESTS, "--durations=8"),
         *(f"--ignore={path}" for path in (IN_BROWSER, ON_THE_DOUBLE)),
     ],
+    "tests in a browser": [*TESTS, IN_BROWSER],
+    "doctests": [*TESTS, "--doctest-modules", "tinygrad_bn"],
+    "installed wheel": [sys.executable, "tests/wheel.py"],
 }
 BESIDE = {
     "tests of what a GPU runs": [*TESTS, "-p", "no:cacheprovider", ON_THE_DOUBLE],
@@ -40,9 +43,6 @@ BESIDE = {
         *(*TESTS, "-p", "no:cacheprovider", "--device=double"),
         *(f"--ignore={path}" for path in (*ANYWHERE, ON_THE_DOUBLE)),
     ],
-    "tests in a browser": [*TESTS, "-p", "no:cacheprovider", IN_BROWSER],
-    "doctests": [*TESTS, "-p", "no:cacheprovider", "--doctest-modules", "tinygrad_bn"],
-    "installed wheel": [sys.executable, "tests/wheel.py"],
 }
 
 

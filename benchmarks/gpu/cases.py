@@ -19,6 +19,7 @@ from tinygrad_bn.kernels import array_conv, conv, cuda_blas, cuda_conv, cuda_cop
 from tinygrad_bn.norm import fused, running
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+OF_STATISTICS = ("float32", "float64")  # of a batch in 16 bits they are in float32
 LARGE_NORMS = {
     "batch norm of many images": ((16, 64, 56, 56), (0, 2, 3), (1, 64, 1, 1)),
     "batch norm of few channels": ((8, 3, 224, 224), (0, 2, 3), (1, 3, 1, 1)),
@@ -135,7 +136,7 @@ def norm(name, op, shape, axes, affine, dtype) -> Case:
 
 
 def statistics(dtype: str) -> Iterator[Case]:
-    if dtype in ("float32", "float64"):  # of a batch in 16 bits they are in float32
+    if dtype in OF_STATISTICS:
         for channels in (5, 300):
             yield running_statistics(channels, np.dtype(dtype))
 

@@ -7,11 +7,15 @@ import subprocess
 from collections.abc import Iterator
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import cupy
 
+from tinygrad_bn.kernels import cuda_blas
+
 from ..speed.machine import cpu
 from .rival import pytorch
+from .timing import tried
 
 PACKAGES = ("numpy", "ml_dtypes", "torch", "triton", "pytest")
 
@@ -39,6 +43,25 @@ def rows(dry: bool) -> Iterator[dict]:
         "pytorch_cuda": rival and rival.torch.version.cuda,
         "compute_sanitizer": shutil.which("compute-sanitizer") is not None,
     }
+    if not dry:  # the double has neither
+        yield tried("libraries", libraries)
+
+
+def libraries() -> dict:
+    """The compiler of CUDA source and cuBLAS, as CuPy and this library have loaded them."""
+    major, minor = cupy.cuda.nvrtc.getVersion()
+    return {
+        "nvrtc": f"{major}.{minor}",
+        "nvrtc_path": loaded("libnvrtc.so"),
+        "cublas_path": cuda_blas.library()._name,
+    }
+
+
+def loaded(name: str) -> list[str]:
+    """The files of this name, whatever follows it, that are mapped into this process."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    paths = {line.split(maxsplit=5)[5] for line in lines if "/" in line}
+    return sorted(path for path in paths if path.rpartition("/")[2].startswith(name))
 
 
 def cuda(number: int) -> str:

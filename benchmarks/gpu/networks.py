@@ -19,8 +19,10 @@ STEPS = 3  # so many losses are compared
 def rows(dry: bool) -> Iterator[dict]:
     rival = pytorch(dry)
     cnn = CNN((3, 4, 4), 2, 8, 4) if dry else CNN((3, 16, 32, 64), 10, 32, 64)
+    networks = {"MLP": mlp(dry), "CNN": cnn}
+    yield {"expected": list(networks)}
     with timing.one_stream(rival):
-        for name, network in (("MLP", mlp(dry)), ("CNN", cnn)):
+        for name, network in networks.items():
             yield from measured(name, network, rival, dry)
 
 

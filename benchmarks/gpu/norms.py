@@ -22,6 +22,7 @@ from .rival import PyTorch, pytorch
 
 EPS = 1e-5
 DTYPES = ("float32", "bfloat16", "float16")
+DIRECTIONS = ("forward", "backward")
 LARGE = 24e6  # bytes of x
 COPIED = 1 << 30  # bytes
 MOST_SETS = 32
@@ -88,13 +89,20 @@ TINY = [batch_norm(2, 3, 4, 4), batch_norm_relu(8, 5), layer_norm(4, 8), rms_nor
 
 def rows(dry: bool) -> Iterator[dict]:
     rival = pytorch(dry)
+    dtypes = DTYPES[:2] if dry else DTYPES
+    cases = [(norm, dtype) for norm in (TINY if dry else NORMS) for dtype in dtypes]
+    names = [f"{named(*case)} {which}" for case in cases for which in DIRECTIONS]
+    yield {"expected": ["copy", *names]}
     with timing.one_stream(rival):
         speed = copied(dry)
         yield {"name": "copy", "bytes_a_second": speed}
-        for norm in TINY if dry else NORMS:
-            for dtype in DTYPES[:2] if dry else DTYPES:
-                yield from measured(norm, dtype, speed, rival, dry)
-                timing.free_memory(rival)
+        for norm, dtype in cases:
+            yield from measured(norm, dtype, speed, rival, dry)
+            timing.free_memory(rival)
+
+
+def named(norm: Norm, dtype: str) -> str:
+    return f"{norm.name} {norm.shape} {dtype}"
 
 
 def copied(dry: bool) -> float:
@@ -109,14 +117,14 @@ def measured(
     norm: Norm, dtype: str, speed: float, rival: PyTorch | None, dry: bool
 ) -> Iterator[dict]:
     """A row for each direction; and for each problem."""
-    name = f"{norm.name} {norm.shape} {dtype}"
+    name = named(norm, dtype)
     sets = 2 if dry else number_of_sets(norm, dtype)
     makers = {"ours": partial(our_steps, norm, dtype, sets)}
     if rival is not None:
         makers["PyTorch"] = partial(their_steps, norm, dtype, sets, rival)
     steps, problems = timing.made(name, makers)
     yield from problems
-    for which, passes in zip(("forward", "backward"), norm.passes):
+    for which, passes in zip(DIRECTIONS, norm.passes):
         put = {"ours": timing.graphed, "PyTorch": rival and rival.graphed}
         graphs, problems = timing.made(
             f"{name} {which} in a graph",

@@ -1,4 +1,7 @@
-"""The tests on this device, and compute-sanitizer over every kernel."""
+"""Some of the tests on this device, and compute-sanitizer over every kernel.
+
+For all of them, which may take longer than this run: `python -m pytest --device=cuda`.
+"""
 
 import contextlib
 import shutil
@@ -13,34 +16,41 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 EVERY_KERNEL = [sys.executable, "-m", "benchmarks.gpu.every_kernel"]
 TOOLS = ("memcheck", "racecheck")
+# Memory, streams, graphs, short dtypes, steps of training. (The kernels are held in their section.)
+TESTS = [
+    f"tests/test_{name}.py"
+    for name in (
+        *("device", "capture", "capture_calls", "bfloat16", "ops_half"),
+        *("nn_norm", "fusion", "loss", "optim", "train", "checkpoint_again"),
+    )
+]
 WORKERS = 4  # of pytest, if it can have several
+ENDING = 4  # seconds for pytest to tell what it has found so far
 TOLD = 40  # lines of the output, at most
 
 
 def rows(dry: bool) -> Iterator[dict]:
-    flags = ["--dry"] if dry else []
-    yield {"name": "every kernel", **ended([*EVERY_KERNEL, *flags], 40)}
-    sanitizer = shutil.which("compute-sanitizer")
-    for tool in TOOLS:
-        if sanitizer is None:
-            yield {"name": tool, "not_run": "compute-sanitizer is not on the PATH"}
+    for name, command, seconds in programs(dry):
+        if command[0] is None:
+            yield {"name": name, "not_run": "compute-sanitizer is not on the PATH"}
             continue
-        command = [sanitizer, "--tool", tool, "--error-exitcode", "9", *EVERY_KERNEL, *flags]
-        yield {"name": tool, **ended(command, 45)}
-    for name, arguments, seconds in tests(dry):
-        yield {"name": name, **ended([sys.executable, "-m", "pytest", *arguments], seconds)}
+        yield {"name": name, **ended(command, seconds)}
 
 
-def tests(dry: bool) -> list[tuple[str, list[str], float]]:
-    """What pytest is told, and for how long."""
-    quiet = ["-rfE", "--tb=line", "-p", "no:cacheprovider"]
-    if dry:
-        return [("pytest", [*quiet, "--noconftest", "--collect-only", "tests/test_threads.py"], 30)]
-    from everything import ANYWHERE, ON_THE_DOUBLE
-
+def programs(dry: bool) -> list[tuple[str, list, float]]:
+    """What is run, and for how many seconds; together, and with ENDING, less than the section."""
+    kernels = [*EVERY_KERNEL, *(["--dry"] if dry else [])]
+    told = ["-rfE", "--tb=line", "-p", "no:cacheprovider"]
     workers = [f"--numprocesses={WORKERS}"] if find_spec("xdist") else []
-    elsewhere = [f"--ignore={path}" for path in (*ANYWHERE, ON_THE_DOUBLE)]
-    return [("pytest --device=cuda", [*quiet, *workers, "--device=cuda", *elsewhere], 150)]
+    tests = [*workers, "--device=cuda", *TESTS]
+    if dry:  # without a GPU it can only be seen that pytest begins
+        tests = ["-qq", "--noconftest", "--collect-only", "tests/test_threads.py"]
+    check = [shutil.which("compute-sanitizer"), "--error-exitcode", "9", "--tool"]
+    return [
+        ("every kernel", kernels, 40 if dry else 12),
+        ("pytest", [sys.executable, "-m", "pytest", *told, *tests], 45),
+        *((tool, [*check, tool, *kernels], 17) for tool in TOOLS),
+    ]
 
 
 def ended(command: list, seconds: float) -> dict:
@@ -56,7 +66,7 @@ def ended(command: list, seconds: float) -> dict:
             late = True
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
+                process.wait(ENDING)
             process.kill()
         status = process.wait()
         output.seek(0)

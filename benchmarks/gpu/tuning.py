@@ -14,18 +14,18 @@ from tinygrad_bn.kernels.cuda_blas import product
 
 from . import norms, timing
 from .cases import dtype_of
-from .report import OF_BOUND
+from .report import AS_IT_IS, OF_BOUND
 from .rival import PyTorch, pytorch
 
 DTYPES = ("float32", "bfloat16")
 SETTINGS: dict[str, dict[str, Any]] = {  # names in cuda_norm, and what is put there
-    "as it is": {},
-    "2 blocks": {"_BLOCKS": 2},
-    "4 blocks": {"_BLOCKS": 4},
-    "16 blocks": {"_BLOCKS": 16},
-    "32 blocks": {"_BLOCKS": 32},
-    "128 threads": {"_THREADS": 128},
-    "1 value at once": {"_width": lambda *_: 1},
+    AS_IT_IS: {},
+    "_BLOCKS = 2": {"_BLOCKS": 2},
+    "_BLOCKS = 4": {"_BLOCKS": 4},
+    "_BLOCKS = 16": {"_BLOCKS": 16},
+    "_BLOCKS = 32": {"_BLOCKS": 32},
+    "_THREADS = 128": {"_THREADS": 128},
+    "_width(…) = 1": {"_width": lambda *_: 1},
 }
 IMAGES = [  # of a convolution: N, C, size; outputs, kernel, stride
     (64, 64, 56, 64, 3, 1),
@@ -62,7 +62,7 @@ def swept(norm: norms.Norm, dtype: str, speed: float, dry: bool) -> Iterator[dic
         row = timing.tried(
             f"{norm.name} {norm.shape} {dtype}, {name}", shares, norm, dtype, speed, setting, dry
         )
-        yield row
+        yield {**row, "norm": norm.name, "shape": norm.shape, "dtype": dtype, "setting": name}
         if not dry and not setting and min(row.get("of_bound", {"": 0}).values()) >= OF_BOUND:
             return
 

@@ -1,6 +1,7 @@
 """One section, in a process of its own: `python -m benchmarks.gpu.worker SECTION [--dry]`.
 
-Prints each of its rows as JSON, in a line. Where the section raises, the last row tells.
+Prints each of its rows as JSON, in a line; in a dry run without what is measured on a GPU. Where
+the section raises, the last row tells.
 """
 
 import importlib
@@ -9,6 +10,8 @@ import os
 import sys
 import traceback
 from pathlib import Path
+
+from .report import unmeasured
 
 TESTS = Path(__file__).parents[2] / "tests"
 
@@ -31,6 +34,7 @@ def main(section: str, dry: bool) -> None:
         prepare(dry)
         module = importlib.import_module(f"{__package__}.{section}")
         for row in module.rows(dry):
+            row = unmeasured(row) if dry else row
             print(json.dumps(row, ensure_ascii=False), file=rows_to, flush=True)
     except BaseException as error:
         problem = f"{type(error).__name__}: {error}"

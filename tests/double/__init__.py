@@ -9,17 +9,19 @@ is poisoned, a kernel reaches arrays of the current device only.  `double.stats`
 computes on the device); inside `with double.forbid("h2d", "d2h", "sync"):` they raise.  CUDA source
 runs on the CPU (raw.py); `with double.order("reverse"):` changes the order of its threads.  Streams
 are captured in graphs (graphs.py; `double.nodes(graph)` lists the kernels).  cuBLAS is a library
-that reads raw addresses (blas.py).
+that reads raw addresses (blas.py).  Streams that reach the same memory in no order are an error
+(races.py).
 """
 
 import sys
 
-from . import blas, creation
+from . import blas, creation, races
 from .arrays import ndarray
 from .events import ForbiddenTransfer, forbid, stats
 from .graphs import CUDARuntimeError, nodes
 from .limits import memory
 from .names import MODULES, cupy, cupyx
+from .races import Race
 from .raw import KernelError, order
 from .runtime import Runtime, runtime
 
@@ -35,6 +37,7 @@ def install(devices=2):
     Runtime.count, runtime.current = devices, 0
     runtime.streams.clear()
     stats.clear()
+    races.wait_for(range(devices))  # what was asked for before is done
     _exchange_cublas(blas.library)
     return cupy
 

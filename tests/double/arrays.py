@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from .events import happens
-from .graphs import Block, get_current_stream, run
+from .graphs import get_current_stream, run
+from .memory import Block
 from .names import MODULES, SNAPSHOT, cupy
 from .pinned import copy_from_host
 from .runtime import Device, runtime
@@ -79,12 +80,13 @@ def wrap(result, sources=()):
     return array
 
 
-def launch(name, arrays, compute, has_result=True):
+def launch(name, arrays, compute, has_result=True, written=None):
     """A kernel runs on the current device and reaches the arrays of no other."""
     for other in {array._device_id for array in arrays} - {runtime.getDevice()}:
         raise ValueError(f"The array is on device {other}, the current one is {runtime.current}")
     memories, blocks = [a._memory for a in arrays], [a._block for a in arrays]
-    return run(name, compute, memories, blocks, has_result)
+    written = None if written is None else [array._block for array in written]
+    return run(name, compute, memories, blocks, has_result, written)
 
 
 def _is_view(result, sources):
@@ -252,7 +254,7 @@ class ndarray:
         happens("d2h", "a copy to the host")
         if blocking:
             happens("sync", "a copy to the host")
-        (get_current_stream() if stream is None else stream)._settle()
+        (get_current_stream() if stream is None else stream)._read(self._block, blocking)
         out = np.empty(self.shape, self.dtype, order) if out is None else out
         np.copyto(out, self._memory, casting="no")
         return out

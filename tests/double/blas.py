@@ -2,7 +2,8 @@
 
 It reads matrices as cuBLAS does, column by column with a leading dimension, at the addresses that
 it is given; what does not fit (an address outside all arrays, a leading dimension that is too
-small, another stream than the current one, a capture without a workspace) is a status.
+small, matrices of the answer that share an element, another stream than the current one, a capture
+without a workspace) is a status.
 """
 
 import ctypes
@@ -12,7 +13,8 @@ import typing
 
 import numpy as np
 
-from .graphs import block_at, get_current_stream, run
+from .graphs import get_current_stream, run
+from .memory import block_at
 from .runtime import runtime
 
 _DTYPES = {0: "float32", 1: "float64", 2: "float16", 14: "bfloat16"}  # the cudaDataType
@@ -74,6 +76,15 @@ def _matrices(address, kind, leading, shape, count, step, transposed):
     return (found.swapaxes(1, 2) if transposed else found), block
 
 
+def _overlap(matrices):
+    """Whether two of these matrices share an element; they may lie between each other's columns."""
+    steps = [stride // matrices.itemsize for stride in matrices.strides]
+    last = sum((n - 1) * step for n, step in zip(matrices.shape, steps))
+    marks = np.zeros(last + 1 if matrices.size else 0, np.int8)
+    np.lib.stride_tricks.as_strided(marks, matrices.shape, steps)[...] = 1
+    return np.count_nonzero(marks) < matrices.size
+
+
 def _gemm(handle, operations, sizes, alpha, a, b, beta, c, count, sums):
     state, (m, n, k) = _handles[handle], sizes
     if state.stream != get_current_stream().ptr or state.device != runtime.getDevice():
@@ -90,6 +101,8 @@ def _gemm(handle, operations, sizes, alpha, a, b, beta, c, count, sums):
         for operand, shape, operation in zip((a, b, c), shapes, (*operations, 0))
     ]
     (left, right, out), blocks = zip(*found)
+    if count > 1 and _overlap(out):
+        raise Invalid(f"{count} matrices C that share an element")
 
     def multiply():
         with np.errstate(all="ignore"):
@@ -99,7 +112,7 @@ def _gemm(handle, operations, sizes, alpha, a, b, beta, c, count, sums):
             out[...] = answer
 
     memories = [block.memory for block in blocks]
-    run("gemm", multiply, memories, blocks, has_result=False)
+    run("gemm", multiply, memories, blocks, has_result=False, written=blocks[2:])
 
 
 def _gemm_ex(

@@ -1,11 +1,10 @@
-"""Streams, the graphs that are captured on them, and pools of memory, as CUDA and CuPy have them.
+"""Streams, and the graphs that are captured on them, as CUDA and CuPy have them.
 
 While a stream is captured nothing is computed: a kernel becomes a node of the graph, its result is
 poisoned, and what it writes into stays as it is.  A launch of the graph runs the nodes on the same
 memory.  What CUDA refuses in a capture raises, and invalidates the capture where it does in CUDA.
 """
 
-import contextlib
 import itertools
 import time
 import weakref
@@ -13,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import limits
+from . import races
 from .events import happens
 from .names import cupy
 from .runtime import Device, runtime
@@ -25,106 +24,33 @@ class CUDARuntimeError(RuntimeError):
     """An error of CUDA's."""
 
 
-# --- Memory ---------------------------------------------------------------------------------------
-
-_blocks = weakref.WeakValueDictionary()  # by their first address
-
-
-class Block:
-    """A piece of memory on a device, which goes back to its pool when nobody holds it."""
-
-    __slots__ = ("__weakref__", "begin", "device", "end", "memory", "pool")
-
-    def __new__(cls, memory):
-        block = object.__new__(cls)
-        block.device, block.pool = runtime.getDevice(), None
-        limits.take(block.device, memory.nbytes)
-        return block
-
-    def __init__(self, memory):
-        pool = runtime.pool or default_pool
-        self.memory, self.pool = memory, weakref.ref(pool)
-        self.begin, self.end = np.lib.array_utils.byte_bounds(memory) if memory.size else (0, 0)
-        _blocks.setdefault(self.begin, self)
-        pool._used += memory.nbytes
-        pool._allocations += 1
-        capture = runtime.capture
-        if pool._used > pool._total:  # by cudaMalloc
-            pool._total = pool._used
-            if capture and capture.mode != _RELAXED:
-                capture.refuse("cudaErrorStreamCaptureUnsupported")
-        if capture:
-            capture.hold(self)
-
-    def __del__(self, give_back=limits.give_back):  # modules go before objects at the end
-        if self.pool is None:  # there was not enough for it
-            return
-        give_back(self.device, self.memory.nbytes)
-        if (pool := self.pool()) is not None:
-            pool._used -= self.memory.nbytes
-
-
-def block_at(address):
-    """The memory in which an address lies; None if in none that a live array has."""
-    found = _blocks.get(address)
-    if found is None:
-        within = [b for b in list(_blocks.values()) if b.begin <= address < b.end]
-        found = within[0] if within else None
-    return found
-
-
-class MemoryPool:
-    def __init__(self, allocator=None):
-        self._used = self._total = self._allocations = 0
-
-    def malloc(self, size):
-        with using_allocator(self.malloc):
-            return Block(np.empty(size, np.uint8))
-
-    def used_bytes(self):
-        return self._used
-
-    def total_bytes(self):
-        return self._total
-
-    def free_bytes(self):
-        return self._total - self._used
-
-    def free_all_blocks(self, stream=None):
-        self._total = self._used
-
-
-default_pool = MemoryPool()
-
-
-@contextlib.contextmanager
-def using_allocator(allocator=None):
-    pool = default_pool if allocator is None else getattr(allocator, "__self__", None)
-    if not isinstance(pool, MemoryPool):
-        raise NotImplementedError(f"the double of CuPy lacks the allocator {allocator}")
-    before, runtime.pool = runtime.pool, pool
-    try:
-        yield
-    finally:
-        runtime.pool = before
-
-
 # --- Kernels --------------------------------------------------------------------------------------
 
 
-def run(name, compute, memories, blocks, has_result=True):
+def run(name, compute, memories, blocks, has_result=True, written=None):
     """`compute()`, which may write into `memories`, as a kernel of the current stream: now, or in
     each launch of the graph.  Gives what it returns, as NumPy arrays (or a tuple of them, or None).
-    `blocks`: the memory that it reaches."""
-    capture = runtime.capture
+    `blocks`: the memory that it reaches; `written`: that into which it writes, if this does not
+    show by the result (it is some of `memories`, or None: then it is the first)."""
+    capture, stream = runtime.capture, get_current_stream()
     if capture is not None:
-        return capture.add(name, compute, memories, blocks, has_result)
-    get_current_stream()._settle()
-    if get_current_stream().ptr == 0:  # which waits for streams, unless they are non_blocking
+        return capture.add(name, compute, memories, blocks, has_result, written)
+    stream._settle()
+    if stream.ptr == 0:  # which waits for streams, unless they are non_blocking
         for other in [c for c in _captures if not c.stream.is_non_blocking]:
             other.refuse("cudaErrorStreamCaptureImplicit")
     happens("kernel", name)
-    return _as_arrays(compute())
+    result = _as_arrays(compute())
+    written = _written(result, memories, blocks) if written is None else written
+    races.touch(stream._clock(), name, blocks, written)
+    return result
+
+
+def _written(result, memories, blocks):
+    if result is None:
+        return blocks[:1]
+    results = result if isinstance(result, tuple) else (result,)
+    return [block for block, m in zip(blocks, memories) if any(m is a for a in results)]
 
 
 def _as_arrays(result):
@@ -154,8 +80,9 @@ class Capture:
     """What is captured on a stream."""
 
     def __init__(self, stream, mode):
-        self.stream, self.mode, self.is_valid = stream, mode, True
-        self.nodes, self.held = [], []
+        self.stream, self.is_valid = stream, True
+        self.may_allocate = mode == _RELAXED
+        self.nodes, self.held, self.written = [], {}, set()
         _captures.add(self)
 
     def refuse(self, error):
@@ -163,11 +90,13 @@ class Capture:
         self.is_valid = False
         raise CUDARuntimeError(f"{error}: operation not permitted when stream is capturing")
 
-    def hold(self, block):
+    def hold(self, block, is_written=False):
         """Note that the graph reaches this memory."""
-        self.held.append((weakref.ref(block), block.pool))
+        self.held[weakref.ref(block)] = block.pool
+        if is_written:
+            self.written.add(weakref.ref(block))
 
-    def add(self, name, compute, memories, blocks, has_result):
+    def add(self, name, compute, memories, blocks, has_result, written):
         """A node that does what `run` would do now. If it has a result, that is computed once, to
         see what it is like."""
         if not self.is_valid:
@@ -175,10 +104,14 @@ class Capture:
         for block in blocks:
             self.hold(block)
         if not has_result:
+            for block in written:
+                self.hold(block, is_written=True)
             self.nodes.append(Node(name, compute, memories))
             return None
         before = [(memory, memory.copy()) for memory in memories if memory.flags.writeable]
         result = _as_arrays(compute())
+        for block in _written(result, memories, blocks):
+            self.hold(block, is_written=True)
         for memory, content in before:
             memory[...] = content
         made = _made(result, memories)
@@ -201,7 +134,8 @@ class Graph:
     def _of(cls, capture):
         graph = object.__new__(cls)
         graph._nodes, graph._held = tuple(capture.nodes), capture.held
-        pools = {pool() for _, pool in capture.held} - {None}
+        graph._written, graph._launched = capture.written, {}
+        pools = {pool() for pool in capture.held.values()} - {None}
         graph._allocations = weakref.WeakKeyDictionary({p: p._allocations for p in pools})
         return graph
 
@@ -210,11 +144,16 @@ class Graph:
         if stream._capture:
             raise NotImplementedError("the double of CuPy lacks graphs in graphs")
         stream._settle()
-        for block, pool in self._held:
+        for block, pool in self._held.items():
             reused = pool() is None or pool()._allocations != self._allocations[pool()]
             if block() is None and reused:
                 raise CUDARuntimeError("the graph reaches memory that others may have by now")
         happens("graph", "a launch")
+        clock = stream._clock()
+        clock.join(self._launched)  # as CUDA has it
+        blocks, written = ([b for r in x if (b := r())] for x in (self._held, self._written))
+        races.touch(clock, "a graph", blocks, written)
+        self._launched = clock.moment()
         for node in self._nodes:
             node.run()
 
@@ -272,7 +211,21 @@ class Stream:
         if self._capture:
             self._capture.refuse("cudaErrorStreamCaptureUnsupported")
         happens("sync", "Stream.synchronize")
+        races.host.follow(self._clock())
         self._settle()
+
+    def _clock(self, device=None):
+        device = runtime.getDevice() if device is None else device
+        device = device if self.device_id == -1 else self.device_id
+        return races.clock_of(device, self.ptr, not self.is_non_blocking)
+
+    def _read(self, block, blocking):
+        """A copy of this memory to the host, for which that may wait."""
+        clock = self._clock(block.device)
+        races.touch(clock, "a copy to the host", [block])
+        self._settle()
+        if blocking:
+            races.host.follow(clock)
 
     def _settle(self):
         """What was asked for on this stream is done; on the default stream, also what was on others
@@ -289,6 +242,7 @@ class Stream:
 
     def wait_event(self, event):
         self._later += event._later
+        self._clock().join(event._moment)
         if event._capture is self._capture:
             return
         if event._capture:
@@ -327,21 +281,26 @@ def get_current_stream(device_id=-1):
 
 class Event:
     def __init__(self, block=False, disable_timing=False, interprocess=False):
-        self._capture, self._later = None, []
+        self._capture, self._later, self._moment = None, [], {}
 
     def record(self, stream=None):
         stream = get_current_stream() if stream is None else stream
         self._capture, self._later = stream._capture, [*stream._later]
+        self._moment = stream._clock().moment()
         self._recorded = time.perf_counter()
 
     @property
     def done(self):
-        return all(upload.is_made for upload in self._later)
+        is_done = all(upload.is_made for upload in self._later)
+        if is_done:
+            races.host.join(self._moment)
+        return is_done
 
     def synchronize(self):
         if self._capture:
             self._capture.refuse("cudaErrorCapturedEvent")
         happens("sync", "Event.synchronize")
+        races.host.join(self._moment)
         for upload in self._later:
             upload.make()
 
@@ -356,13 +315,12 @@ def _synchronize(device):
         if capture.stream.device_id == device.id:
             capture.refuse("cudaErrorStreamCaptureUnsupported")
     happens("sync", "Device.synchronize")
+    races.wait_for([device.id])
     for stream in list(_streams):
         stream._settle()
 
 
 Device.synchronize = _synchronize
 cupy.cuda.Stream, cupy.cuda.Event, cupy.cuda.Graph = Stream, Event, Graph
-cupy.cuda.MemoryPool, cupy.cuda.using_allocator = MemoryPool, using_allocator
 cupy.cuda.get_current_stream = get_current_stream
 cupy.cuda.get_elapsed_time = get_elapsed_time
-cupy.get_default_memory_pool = lambda: default_pool

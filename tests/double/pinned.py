@@ -10,8 +10,10 @@ import weakref
 
 import numpy as np
 
+from . import races
 from .events import happens
 from .graphs import get_current_stream
+from .memory import block_at
 from .names import cupy, cupyx
 from .runtime import runtime
 
@@ -52,6 +54,7 @@ class Upload:
         self.layout = source.shape, source.dtype, address - first, source.strides
         target.fill(np.iinfo(target.dtype).max if target.dtype.kind in "iu" else np.nan)
         (get_current_stream() if stream is None else stream)._later.append(self)
+        _write(target, stream)
 
     def make(self):
         buffer = self.buffer()
@@ -68,7 +71,15 @@ def copy_from_host(source, target, stream=None):
     else:  # the driver copies it to memory of its own, for which it may have to wait
         happens("h2d", "a copy from pageable memory")
         happens("sync", "a copy from pageable memory")
+        _write(target, stream)
         target[...] = source
+
+
+def _write(target, stream):
+    """Note a copy into memory; if it is new, it will be noted when it gets its block."""
+    if target.size and (block := block_at(target.ctypes.data)) is not None:
+        stream = get_current_stream() if stream is None else stream
+        races.touch(stream._clock(block.device), "a copy from the host", [block], [block])
 
 
 cupy.cuda.alloc_pinned_memory = alloc_pinned_memory

@@ -201,8 +201,9 @@ class RawKernel:
             if problem:
                 raise KernelError(f"{self.name}: {problem.decode()}")
 
-        given = [value for value in args if isinstance(value, ndarray)]
-        launch(self.name, given, run, has_result=False)
+        given = [(p, value) for p, value in zip(parameters, args) if isinstance(value, ndarray)]
+        written = [value for parameter, value in given if not parameter.startswith("const")]
+        launch(self.name, [value for _, value in given], run, has_result=False, written=written)
 
 
 @functools.cache  # for a new class is a cycle, which would be taken for the library's

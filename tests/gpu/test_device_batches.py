@@ -60,20 +60,49 @@ def test_nothing_is_lost_when_a_loop_ends_early():
     assert len(list(train.uploaded(iter([]), "cuda"))) == 0
 
 
-def test_before_memory_is_used_again_the_gpu_is_done_with_it(monkeypatch):
-    """Every upload waits for what was asked of the GPU before, and every step for its upload."""
-    order = []
+def sums_on_two_streams(cupy):
+    """Of the batches of two iterators, which take turns, each on its own stream. Each batch is read
+    when the next one is on its way, and dropped at once."""
+    turns = [
+        (cupy.cuda.Stream(non_blocking=True), train.uploaded(iter(pairs()), "cuda"))
+        for _ in range(2)
+    ]
+    inputs, sums = {}, []
+    for _ in pairs():
+        for stream, batches in turns:
+            with stream:
+                following, _ = next(batches)
+                if stream in inputs:
+                    sums.append(inputs[stream].sum(0))
+                inputs[stream] = following
+    cupy.cuda.Device().synchronize()
+    return [host(array) for array in sums]
 
-    def noted(stream, event):
-        order.append("step waits" if stream.ptr == 0 else "upload waits")
-        return wait(stream, event)
 
-    wait = double.cupy.cuda.Stream.wait_event
-    monkeypatch.setattr(double.cupy.cuda.Stream, "wait_event", noted)
-    for _ in train.uploaded(iter(pairs(3)), "cuda"):
-        order.append("step")
-    step = ["step waits", "step"]
-    assert order == ["upload waits", "upload waits", *step, "upload waits", *step, *step]
+def test_memory_is_used_again_when_the_gpu_is_done_with_it(cupy):
+    wanted = [x.sum(0) for x, _ in pairs()[:-1] for _ in range(2)]
+    np.testing.assert_array_equal(sums_on_two_streams(cupy), wanted)
+
+
+def test_without_waits_between_streams_it_would_not_be(cupy, monkeypatch):
+    monkeypatch.setattr(cupy.cuda.Stream, "wait_event", lambda stream, event: None)
+    with pytest.raises(double.Race, match="wants to come after it"):
+        sums_on_two_streams(cupy)
+
+
+def end_early(cupy):
+    with cupy.cuda.Stream(non_blocking=True):
+        batches = train.uploaded(iter(pairs()), "cuda")
+        next(batches)
+        batches.close()
+        cupy.zeros((4, 3), np.float32)
+
+
+def test_a_batch_that_nobody_gets_has_arrived_before_its_memory_is_used_again(cupy, monkeypatch):
+    end_early(cupy)
+    monkeypatch.setattr(cupy.cuda.Event, "synchronize", lambda event: None)
+    with pytest.raises(double.Race, match="got memory that a copy from the host on stream"):
+        end_early(cupy)
 
 
 def test_an_upload_that_nobody_waits_for_shows(cupy):
@@ -83,7 +112,8 @@ def test_an_upload_that_nobody_waits_for_shows(cupy):
     memory[...] = 1
     with stream:
         array = cupy.asarray(memory)
-    assert np.isnan(host(array + 0)).all()  # read too early
+    with pytest.raises(double.Race, match="cupy_add on the default stream"):
+        array + 0  # read too early
     memory[...] = 2  # written too early
     stream.synchronize()
     assert array.tolist() == [2, 2, 2]

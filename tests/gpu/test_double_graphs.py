@@ -7,7 +7,6 @@ from pathlib import Path
 import double
 import numpy as np
 import pytest
-from double import graphs
 
 SNAPSHOT = json.loads(
     (Path(__file__).parent.parent / "data/cupy_signatures.json").read_text(encoding="utf-8")
@@ -22,7 +21,9 @@ def stream(cupy):
 
 @pytest.fixture
 def x(cupy):
-    return cupy.asarray(HOST)
+    x = cupy.asarray(HOST)
+    cupy.cuda.Device().synchronize()  # for which a non_blocking stream does not wait
+    return x
 
 
 def parameters(function):
@@ -35,7 +36,7 @@ def parameters(function):
 
 @pytest.mark.parametrize("path", SNAPSHOT["classes"])
 def test_the_classes_have_cupys_signatures_and_no_other_names(path):
-    kind, described = getattr(graphs, path.split(".")[-1]), SNAPSHOT["classes"][path]
+    kind, described = getattr(double.cupy.cuda, path.split(".")[-1]), SNAPSHOT["classes"][path]
     methods = {
         name: function for name, function in vars(kind).items() if inspect.isroutine(function)
     }
@@ -87,6 +88,7 @@ def test_a_captured_kernel_runs_when_the_graph_is_launched_on_the_same_memory(cu
         graph.launch()
         assert total.tolist() == (times * HOST.sum(0)[::-1] * 2).tolist()
     x[...] = 1
+    stream.wait_event(cupy.cuda.get_current_stream().record())
     graph.launch(stream)
     stream.synchronize()
     assert z.tolist() == [2] * 6
@@ -146,10 +148,12 @@ def test_what_cupy_refuses_in_a_capture_leaves_the_capture_valid(
 
 def test_integers_and_single_numbers_need_no_cublas(cupy, stream, x):
     whole = cupy.asarray([[1, 2], [3, 4]])
+    cupy.cuda.Device().synchronize()
     with stream:
         stream.begin_capture()
         found = whole @ whole, x[0].dot(x[1]), x[:1] @ x[:1].T
         stream.end_capture().launch()
+        stream.synchronize()
     assert [a.tolist() for a in found] == [[[7, 10], [15, 22]], 14, [[5]]]
 
 

@@ -1,17 +1,19 @@
 """The one run on a GPU: its dry run has no mistakes, and nothing that fails stops the rest."""
 
 import json
-import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import everything
 import numpy as np
 import pytest
 
 from benchmarks import gpu_run
-from benchmarks.gpu import report
+from benchmarks.gpu import report, suite
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -22,7 +24,7 @@ def dry(tmp_path_factory, request):
     """What a dry run printed, what it found, and the folder into which it has written."""
     if request.config.getoption("--device") != "cpu":
         pytest.skip("a dry run is always on the double; run without --device")
-    if shutil.which(os.environ.get("CXX", "g++")) is None:
+    if shutil.which("g++") is None:
         pytest.skip("g++ is missing, which compiles CUDA kernels for the CPU")
     folder = tmp_path_factory.mktemp("results")
     command = [sys.executable, "-m", "benchmarks.gpu_run", "--dry", "--out", str(folder)]
@@ -45,11 +47,30 @@ def test_every_section_runs_on_the_double(dry):
     assert {row["status"] for row in found["suite"]["rows"] if "status" in row} == {0}
 
 
+def test_what_is_held_against_targets_says_what_to_expect_and_all_of_it_is_there(dry):
+    _, found, _ = dry
+    for section in {target.section for target in report.TARGETS}:
+        assert report.incomplete(found, section) == ""
+        assert len(found[section]["expected"]) >= 2
+
+
 def test_a_dry_run_says_that_it_measured_nothing_and_leaves_no_results(dry):
     printed, _, folder = dry
     assert {line[:31] for line in printed.splitlines()} == {"[dry run, nothing was measured]"}
     assert [path.name for path in folder.iterdir()] == ["dry-run.json"]
     assert not (RESULTS / "dry-run.json").exists()
+
+
+def test_a_dry_run_tells_no_numbers_and_no_verdicts(dry):
+    printed, found, _ = dry
+    lines = [line[32:] for line in printed.splitlines()]
+    rows, targets = lines[: -len(report.TARGETS)], lines[-len(report.TARGETS) :]
+    numbers = re.compile(r"\d\.\d|\de[-+]\d|\d [mµ]?s\b")
+    assert [line for line in rows[1:] if numbers.search(line)] == []  # the first has versions
+    assert targets == report.not_measured()
+    assert all(line.endswith(": not measured (dry run)") for line in targets)
+    assert not re.search(r"\b(met|missed)\b", printed)
+    assert {row["compared"] for row in found["conformity"]["rows"]} == {"the double with itself"}
 
 
 def test_every_kernel_is_held_against_float64_and_goes_through_the_sanitizer(dry):
@@ -93,7 +114,33 @@ def test_a_section_that_raises_or_takes_too_long_does_not_stop_the_others():
         "took more than its 1.5 seconds",
     ]
     assert seen[0]["raises"]["rows"] == [{"name": "a row"}]  # at once
+    assert not any("expected" in entry for entry in found.values())
     assert seen[0].keys() == {"raises"}
+
+
+def test_what_a_section_expects_is_kept_beside_its_rows():
+    found = {}
+    says = 'print(\'{"expected": ["a row", "another"]}\', flush=True)'
+    lines = list(gpu_run.run({"one": (5, program(f"{says}; {ROW}"))}, 60, found))
+    assert found["one"]["expected"] == ["a row", "another"]
+    assert found["one"]["rows"] == [{"name": "a row"}]
+    assert len(lines) == 1
+
+
+def test_all_that_is_promised_fits_into_the_limit():
+    *promised, last = gpu_run.SECTIONS
+    assert sum(gpu_run.SECTIONS[name].seconds for name in promised) <= gpu_run.LIMIT
+    assert last == "compiled"  # which is run if there is time left
+    assert promised.index("suite") < promised.index("tuning")
+
+
+def test_the_programs_of_the_suite_fit_into_its_seconds_and_its_tests_are_there():
+    programs = suite.programs(dry=False)
+    starts = 2  # seconds for Python to begin
+    longest = sum(seconds + suite.ENDING for _, _, seconds in programs)
+    assert longest + starts <= gpu_run.SECTIONS["suite"].seconds
+    assert [path for path in suite.TESTS if not (ROOT / path).is_file()] == []
+    assert not {*suite.TESTS} & {*everything.ANYWHERE}
 
 
 def test_sections_without_time_are_not_begun():
@@ -102,7 +149,7 @@ def test_sections_without_time_are_not_begun():
     assert [entry["problems"] for entry in found.values()] == [
         [{"problem": "no time was left"}]
     ] * 2
-    assert all("no time was left" in line for line in lines)
+    assert [line for _, line in lines] == [f"{name}: problem: no time was left" for name in found]
 
 
 def test_what_a_section_raises_is_its_last_row():
@@ -122,7 +169,88 @@ def test_without_a_gpu_the_program_says_so_and_ends(monkeypatch):
         raise RuntimeError(f"device {device!r} needs a GPU")
 
     monkeypatch.setattr(gpu_run, "module_on", none)
-    assert run_main(monkeypatch) == "device 'cuda' needs a GPU"  # to stderr, with status 1
+    said = run_main(monkeypatch)  # to stderr, with status 1
+    assert re.fullmatch("device 'cuda' needs a GPU; without a GPU, --dry runs .*", said)
+
+
+def test_what_is_missing_is_named_before_anything_runs(monkeypatch, capsys):
+    monkeypatch.setattr(gpu_run, "NEEDED", ("no_such_package", "pytest", "nor_this"))
+    said = run_main(monkeypatch, "--dry")
+    assert said == 'missing: no_such_package, nor_this; install with: pip install -e ".[dev]"'
+    assert capsys.readouterr().out == ""
+
+
+def test_a_dry_run_without_a_compiler_says_so(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert run_main(monkeypatch, "--dry").startswith("missing: g++")
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ([{"name": "works"}], 0),
+        ([{"name": "works"}, {"problem": "none such"}], 1),
+        ([{"name": "norms", "wrong": ["y is off by 1"]}], 1),
+        ([{"name": "pytest", "status": 2, "failed": [], "output": ["2 failed"]}], 1),
+    ],
+)
+def test_the_exit_status_is_1_if_a_section_had_a_problem(rows, status, monkeypatch, capsys):
+    code = "".join(f"print({json.dumps(row)!r});" for row in rows)
+    monkeypatch.setattr(gpu_run, "section", lambda name, dry: program(code))
+    monkeypatch.setattr(gpu_run, "check_installed", lambda dry: None)
+    monkeypatch.setattr(sys, "argv", ["gpu_run", "--dry", "--only", "launches"])
+    assert gpu_run.main() == status
+    assert "nothing is stored: no --out was given\n" in capsys.readouterr().out
+
+
+def test_a_whole_run_keeps_its_results_and_a_part_does_not(tmp_path, monkeypatch, capsys):
+    slow = {
+        **{"name": "a norm", "norm": "layer norm", "shape": [8, 4], "dtype": "float32"},
+        **{"which": "forward", "large": True, "seconds": {"ours": [1, 1, 1]}},
+        **{"of_bound": 0.5, "times_pytorch": 1.3},
+    }
+    monkeypatch.setattr(gpu_run, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(gpu_run, "device_name", lambda: "some-gpu")
+    monkeypatch.setattr(gpu_run, "SECTIONS", {"norms": gpu_run.SECTIONS["norms"]})
+    monkeypatch.setattr(gpu_run, "section", lambda *_: program(f"print({json.dumps(slow)!r})"))
+    monkeypatch.setattr(sys, "argv", ["gpu_run", "--only", "norms"])
+    assert gpu_run.main() == 0
+    assert capsys.readouterr().out.startswith("nothing is stored: no --out was given\n")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(sys, "argv", ["gpu_run"])
+    assert gpu_run.main() == 0  # though it misses a target of speed
+    said = capsys.readouterr().out
+    assert "of the speed of a copy: 0.500 (wanted ≥ 0.75): **missed**\nThe same" in said
+    assert said.endswith("some-gpu.json and .md: open a pull request with them\n")
+    assert json.loads((tmp_path / "results" / "some-gpu.json").read_text())["norms"]["rows"]
+    assert "- to look at: " in (tmp_path / "results" / "some-gpu.md").read_text()
+
+
+@pytest.mark.parametrize("limit", ["-5", "0", "nan", "ten"])
+def test_a_limit_is_more_than_no_seconds(limit, monkeypatch, capsys):
+    assert run_main(monkeypatch, "--dry", "--limit", limit) == 2
+    assert f"argument --limit: got {limit}, wants seconds, more than 0\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [".", "below"])
+def test_a_place_that_is_no_folder_is_refused(place, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "file"
+    file.write_text("as it was")
+    monkeypatch.setattr(gpu_run, "check_installed", lambda dry: None)
+    assert run_main(monkeypatch, "--dry", "--out", str(file / place)) == 2
+    assert f"--out: got {file / place}, wants a folder to write into" in capsys.readouterr().err
+    assert file.read_text() == "as it was"
+
+
+def test_help_tells_of_every_section_and_where_results_go(monkeypatch, capsys):
+    assert run_main(monkeypatch, "--help") == 0
+    said = capsys.readouterr().out
+    assert all(
+        f"  {name} " in said and each.what in said for name, each in gpu_run.SECTIONS.items()
+    )
+    assert f"(default: {gpu_run.LIMIT})" in said
+    assert "benchmarks/results/<device>.json" in said
+    assert "pull request" in said
 
 
 @pytest.mark.parametrize("arguments", [["--dry"], ["--only", "norms"], ["--only", "nothing"]])
@@ -130,71 +258,19 @@ def test_parts_of_results_are_not_kept(arguments, monkeypatch, capsys):
     assert run_main(monkeypatch, *arguments, "--out", str(RESULTS)) == 2
 
 
-# --- The verdict ----------------------------------------------------------------------------------
-
-
-def measured(share=0.8, pytorch=1.3, captured=1.0, eager=7.0, off=1e-6, other=(), lines=0):
-    """A run that found this."""
-    norm = {"norm": "layer norm", "large": True, "seconds": {"ours": [1, 1, 1]}}
-    norm |= {"shape": [8, 4], "dtype": "float32", "which": "forward"}
-    sections = {
-        "norms": [
-            {"name": "copy", "bytes_a_second": 4e12},
-            {**norm, "name": "a norm", "of_bound": share, "times_pytorch": pytorch},
-            {
-                **norm,
-                **{"name": "a small one", "shape": [2, 4], "which": "backward", "large": False},
-                **{"of_bound": 0.1, "times_pytorch": None},
-            },
-        ],
-        "networks": [
-            {
-                "name": "MLP",
-                "seconds": {
-                    "ours": [eager] * 3,
-                    "ours, captured": [captured] * 3,
-                    "PyTorch": [5.0] * 3,
-                    "PyTorch, CUDA graph": [1.0] * 3,
-                },
-            }
-        ],
-        "kernels": [{"dtype": "float32", "from_cpu": off, "wrong": [], "other_bits": [*other]}],
-        "conformity": [{"name": "values", "different": lines}],
-    }
-    return {name: {"rows": rows, "problems": []} for name, rows in sections.items()}
-
-
-@pytest.mark.parametrize(
-    ("found", "met", "missed"),
-    [
-        (measured(), 9, 0),
-        (measured(share=0.74), 8, 1),
-        (measured(pytorch=1.19), 8, 1),
-        (measured(captured=1.01), 7, 2),
-        (measured(eager=7.6), 8, 1),
-        (measured(off=2e-5), 8, 1),
-        (measured(other=["y"], lines=3), 7, 2),
-        (measured(share=np.nan, pytorch=None), 7, 1),
-        ({}, 0, 0),
-    ],
-)
-def test_the_verdict_counts_what_is_met_and_what_is_missed(found, met, missed):
-    *lines, counts = report.told(report.verdicts(found))
-    assert counts == f"{met} met, {missed} missed, {9 - met - missed} not measured"
-    assert sum("missed" in line for line in lines) == missed
-
-
-def test_the_table_for_the_readme_stands_between_its_marks():
-    text = report.markdown(measured(), "some-gpu")
-    assert text.startswith("<!-- benchmarks/results/some-gpu.md -->\n\n")
-    assert text.endswith("\n\n<!-- the end of some-gpu.md -->\n")
-    assert "| in a CUDA graph | float32 forward | float32 backward |" in text
-    assert "| layer norm (8, 4) | 1.00 s, 0.80, **1.30×** | – |" in text
-    assert "| layer norm (2, 4) | – | 1.00 s, 0.10 |" in text
-    assert "| MLP | PyTorch | 5.00 s (5.00–5.00) | 0.714× |" in text
-
-
 # --- How it finds out -----------------------------------------------------------------------------
+
+
+def test_the_settings_that_are_tried_exist(cupy):
+    from benchmarks.gpu import tuning
+    from tinygrad_bn.kernels import cuda_norm
+
+    assert next(iter(tuning.SETTINGS.items())) == (report.AS_IT_IS, {})
+    for setting, values in tuning.SETTINGS.items():
+        for name in values:
+            assert hasattr(cuda_norm, name)
+            assert name in setting
+            assert name in report.NORMS
 
 
 @pytest.mark.parametrize(
@@ -219,6 +295,43 @@ def test_a_kernel_that_is_wrong_or_not_the_same_twice_is_noticed(results, wrong,
     case = cases.Case("some", compute, lambda _: {"y": np.array([1.0, 2.0])}, None, lambda _: 1e-6)
     found = kernels.checked(case, beside_cpu=False)
     assert (len(found["wrong"]), len(found["other_bits"])) == (wrong, other_bits)
+    assert found["raised"] == ([] if results else ["some"])
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_nan_is_furthest_wherever_it_comes(first, cupy):
+    from benchmarks.gpu import cases, kernels
+
+    values = {"a": 1.0 + 1e-9, "b": np.nan, "c": 1.0}
+    names = [*values][first:] + [*values][:first]
+
+    def some(name, of):
+        ones = {each: np.array([1.0]) for each in of}
+        given = {each: np.array([values[each]]) for each in of}
+        return cases.Case(name, lambda: given, lambda _: ones, lambda _: ones, lambda _: 1e-6)
+
+    together = [kernels.checked(some("all", names), beside_cpu=True)]
+    apart = [kernels.checked(some(name, [name]), beside_cpu=True) for name in names]
+    for found, worst in ((together, "all: b"), (apart, "b: b")):
+        row = kernels.merged(found)
+        assert row["worst"] == worst
+        assert np.isnan([row["share_of_allowed"], row["from_cpu"]]).all()
+        assert len(row["wrong"]) == 1
+
+
+def test_the_files_of_libraries_are_told(cupy, monkeypatch):
+    from benchmarks.gpu import environment
+    from tinygrad_bn.kernels import cuda_blas
+
+    if sys.platform != "linux":
+        pytest.skip("/proc is Linux's")
+    nvrtc = SimpleNamespace(getVersion=lambda: (13, 1))
+    monkeypatch.setattr(cupy.cuda, "nvrtc", nvrtc, raising=False)
+    monkeypatch.setattr(cuda_blas, "library", lambda: SimpleNamespace(_name="/lib/libcublas.so.13"))
+    found = environment.libraries()
+    assert (found["nvrtc"], found["cublas_path"]) == ("13.1", "/lib/libcublas.so.13")
+    assert any(Path(path).name.startswith("libc.so") for path in environment.loaded("libc.so"))
+    assert environment.loaded("no such") == []
 
 
 def test_a_graph_is_so_many_calls_each_with_its_number(cupy):

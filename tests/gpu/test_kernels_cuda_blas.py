@@ -196,6 +196,24 @@ def test_an_out_with_gaps_both_ways_or_that_repeats_is_refused(numbers, cupy):
             product(left, y, out)
 
 
+@pytest.mark.parametrize(
+    ("strides", "allowed"),  # of two matrices of (3, 4): from one to the next, and from row to row
+    [((12, 4), True), ((4, 8), True), ((8, 4), False), ((4, 4), False), ((3, 8), False)],
+)
+def test_matrices_of_the_answer_may_be_interleaved_but_share_no_element(
+    strides, allowed, numbers, cupy
+):
+    """cuBLAS does not notice; the double does."""
+    (a, b), (x, y) = numbers((2, 3, 5), (2, 5, 4))
+    steps = [4 * step for step in (*strides, 1)]
+    out = cupy.lib.stride_tricks.as_strided(cupy.zeros(24, np.float32), (2, 3, 4), steps)
+    if allowed:
+        assert_is(product(x, y, out), a @ b, "float32")
+        return
+    with pytest.raises(RuntimeError, match="Invalid: 2 matrices C that share an element"):
+        product(x, y, out)
+
+
 def test_a_failure_of_cublas_is_an_error_that_names_the_function(numbers, monkeypatch):
     _, (x, y) = numbers((3, 4), (4, 5))
     monkeypatch.setitem(cuda_blas._TYPES, "float32", (99, *cuda_blas._TYPES["float32"][1:]))
@@ -239,6 +257,7 @@ def test_a_stream_that_several_objects_are_keeps_its_workspace(numbers, cupy):
     """As one that another library made, and that is wrapped again for each step."""
     _, (x, y) = numbers((3, 4), (4, 5))
     found = set()
+    cupy.cuda.Device().synchronize()
     for _ in range(3):
         wrapper = cupy.cuda.Stream(non_blocking=True)
         wrapper.ptr = 0x7777
@@ -260,6 +279,7 @@ def test_float32_is_summed_in_float32_with_the_workspace_that_is_advised(numbers
 def test_threads_share_a_handle_and_take_turns(numbers, cupy):
     (a, b), (x, y) = numbers((3, 4), (4, 5))
     product(x, y)
+    cupy.cuda.Device().synchronize()
     handle, answers = cuda_blas._handles[0].pointer.value, []
 
     def multiply():

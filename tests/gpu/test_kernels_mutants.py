@@ -1,9 +1,10 @@
-"""Bugs planted into the CUDA kernels for normalization: the test of the kernels notices each.
+"""Bugs planted into the CUDA kernels: the test of the kernels notices each.
 
 A bug is an edit of one place in a source. It is noticed where the kernels, run in one of three
-orders of their threads, differ from the formula, or do what a GPU would not forgive.
+orders of their threads, differ from what NumPy makes, or do what a GPU would not forgive.
 """
 
+import functools
 import re
 import shutil
 from pathlib import Path
@@ -11,8 +12,11 @@ from pathlib import Path
 import double
 import numpy as np
 import pytest
+import test_kernels_cuda_conv as conv
+import test_kernels_cuda_copy as copies
+import test_kernels_cuda_norm as norm
+import test_kernels_cuda_pool as pool
 from double import raw
-from test_kernels_cuda_norm import arguments, check
 
 from tinygrad_bn.fusion import norm_relu
 from tinygrad_bn.kernels import cuda, cuda_norm
@@ -35,6 +39,17 @@ CASES = {
     "rows": (((9, 64), (1,), (1, 64)), 1, fused, 1.0),
     "rows of 7": (((5, 7), (1,), (1, 7)), 1, fused, 1.0),
     "long rows": (((3, 1100), (1,), (1, 1100)), 1, fused, 1.0),
+}
+OTHERS = {
+    "convolution": lambda _: conv.assert_convolves(*conv.WIDE["wide, stride"]),
+    "depthwise": lambda _: conv.assert_convolves(*conv.MORE["two filters a channel"]),
+    "max pool": lambda _: pool.test_maxima_and_their_gradient_are_numpys(
+        *pool.LAYERS["overlapping"], np.float32
+    ),
+    "copies": functools.partial(copies.test_arrays_arrive_eight_in_a_launch, np.float32),
+    "running statistics": functools.partial(
+        norm.test_running_statistics_move_in_one_launch, 3, "host"
+    ),
 }
 
 
@@ -154,6 +169,47 @@ r instead of r² (norm_columns.cu; features)
 ∂γ of d instead of x̂ (norm_rows.cu; rows)
 -fma(in, d * r, of_gamma
 +fma(in, d, of_gamma
+
+a tile is read before it is written (conv.cu; convolution)
+-  __syncthreads();
+-  int row = threadIdx.x % broad, channel
++  int row = threadIdx.x % broad, channel
+
+the padding of another axis (conv.cu; convolution)
+-int(rest % oh) * sh - bh
++int(rest % oh) * sh - bw
+
+every filter of a channel is the first (depthwise.cu; depthwise)
+-weight + int64(filter) * kd
++weight + int64(filter / filters) * kd
+
+the last window is forgotten (windows.cuh; depthwise)
+-/ s, o - 1)
++/ s, o - 2)
+
+of equal values the last (pool.cu; max pool)
+-value > largest
++value >= largest
+
+the stride of another axis (pool.cu; max pool)
+-(int64(a) * oh + b) * ow + c
++(int64(a) * oh + b) * oh + c
+
+two arrays exchanged (copies.cu; copies)
+-copy(from5
++copy(from6
+
+all but the last value (copies.cu; copies)
+-i < count
++i + 1 < count
+
+the biased variance (running.cu; running statistics)
+-variance / samples * scale
++variance / samples
+
+the sum over samples (running.cu; running statistics)
+-mean / samples
++mean
 """
 
 
@@ -164,14 +220,21 @@ def bug(text):
     return pytest.param(file, case, there, planted, id=what)
 
 
-def run(case, monkeypatch):
+def run(case, cupy, monkeypatch):
     """In three orders of threads, forward and backward; raises what a test of the kernels would."""
-    (shape, axes, affine), slices, op, mean = CASES[case]
-    monkeypatch.setattr(cuda_norm, "_slices", lambda xp, blocks, turns: slices)
-    arrays = arguments(shape, affine, np.dtype(np.float32), mean)
     for order in ("forward", "reverse", 1):
         with double.order(order):
-            check(op, arrays, axes, 2e-6)
+            if case in OTHERS:
+                OTHERS[case](cupy)
+            else:
+                normalize(*CASES[case], monkeypatch)
+
+
+def normalize(layout, slices, op, mean, monkeypatch):
+    shape, axes, affine = layout
+    monkeypatch.setattr(cuda_norm, "_slices", lambda xp, blocks, turns: slices)
+    arrays = norm.arguments(shape, affine, np.dtype(np.float32), mean)
+    norm.check(op, arrays, axes, 2e-6)
 
 
 @pytest.fixture
@@ -188,14 +251,15 @@ def folder(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("file", "case", "there", "planted"), [bug(text) for text in BUGS.strip().split("\n\n")]
 )
-def test_a_planted_bug_is_noticed(file, case, there, planted, folder, monkeypatch):
+def test_a_planted_bug_is_noticed(file, case, there, planted, folder, cupy, monkeypatch):
     text = (folder / file).read_text()
     assert text.count(there) == 1, "the edit does not fit the source any more"
     (folder / file).write_text(text.replace(there, planted))
-    with pytest.raises((AssertionError, double.KernelError)):
-        run(case, monkeypatch)
+    with pytest.raises((AssertionError, double.KernelError)) as caught:
+        run(case, cupy, monkeypatch)
+    assert " error: " not in str(caught.value), "it does not compile"
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_where_no_bug_is_planted_none_is_noticed(case, folder, monkeypatch):
-    run(case, monkeypatch)
+@pytest.mark.parametrize("case", [*CASES, *OTHERS])
+def test_where_no_bug_is_planted_none_is_noticed(case, folder, cupy, monkeypatch):
+    run(case, cupy, monkeypatch)

@@ -4,6 +4,9 @@ A row holds what a window meets, with the channels last. At stride 1 the next wi
 axis meets the same, one place further: so a buffer holds each place once for all the windows of a
 line, and the matrix lies in it with rows that overlap. BLAS takes no overlapping rows; but of k
 windows side by side every k-th do not overlap, so it is a stack of k matrices, and still one call.
+These matrices overlap, and their answers are interleaved but share no element. Of a stack cuBLAS
+forbids only answers that do ("Matrices C[i] should not overlap; otherwise, undefined behavior is
+expected", at cublasGemmStridedBatchedEx in its documentation).
 
 How often a product of C channels with as many, of k × k places, moves an image through memory; the
 last number of each is for the answer, and for copying it to where the channels are not last:

@@ -1,11 +1,9 @@
 """Batches on their way from the host to a GPU, while it computes with those before."""
 
 import collections
-import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +15,8 @@ def uploaded(batches: Iterable[tuple], device: str) -> Iterator[tuple]:
 
     A batch is copied into pinned memory, and from there the GPU fetches it, on a stream of its own,
     while it computes with the batch before. The host waits for neither. A batch that is kept stays
-    as it is.
+    as it is. Batches are for the stream that is current when they are asked for: as with any array,
+    one that goes on to another stream has to be waited for there, and before it is dropped.
 
     >>> x = np.arange(6)
     >>> [a.tolist() for (a,) in uploaded([(x[:3],), (x[3:],)], "cpu")]
@@ -27,18 +26,19 @@ def uploaded(batches: Iterable[tuple], device: str) -> Iterator[tuple]:
     if xp is np:
         yield from batches
         return
-    copying = _stream(device)
+    with here:
+        copying = xp.cuda.Stream(non_blocking=True)
     travelling = collections.deque()  # (event, pinned memory) of copies that may not be made yet
 
     def upload(batch):
         while travelling and travelling[0][0].done:
             travelling.popleft()
         pinned = [_pinned(xp, array) for array in batch]
-        # The arrays come into memory that batches before gave back, and which the GPU has read when
-        # it is done with all that it was asked for until now.
+        # The memory belongs to the current stream, which may still use what lay there before.
+        arrays = tuple([xp.empty(array.shape, array.dtype) for array in pinned])
         copying.wait_event(xp.cuda.get_current_stream().record())
-        with copying:
-            arrays = tuple([xp.asarray(array) for array in pinned])
+        for array, source in zip(arrays, pinned):
+            array.set(source, stream=copying)
         travelling.append((copying.record(), pinned))
         return arrays, travelling[-1][0]
 
@@ -52,17 +52,9 @@ def uploaded(batches: Iterable[tuple], device: str) -> Iterator[tuple]:
             if this_one is not None:
                 yield this_one[0]
             this_one = next_one
-    finally:
+    finally:  # a batch that nobody gets gives its memory back, and what is pinned too
         if travelling and not travelling[-1][0].done:
             travelling[-1][0].synchronize()
-
-
-@functools.cache
-def _stream(device: str) -> Any:
-    """That of all copies to a device: CuPy keeps memory for each stream that there ever was."""
-    xp, here = module_on(device)
-    with here:
-        return xp.cuda.Stream(non_blocking=True)
 
 
 def _pinned(xp: ModuleType, array: np.ndarray) -> np.ndarray:
