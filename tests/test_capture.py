@@ -17,10 +17,12 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 @pytest.fixture
-def gpu(request, cupy):
-    """CuPy, or its double where there is no GPU; Tensors are made there."""
+def gpu(request):
+    """CuPy, or the double that the run has in its place; Tensors are made there."""
     if request.config.getoption("--device") == "cpu":
         pytest.skip("about a GPU; run with --device=double")
+    import cupy
+
     with tg.device("cuda"):
         yield cupy
 

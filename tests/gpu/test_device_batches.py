@@ -11,11 +11,7 @@ import tinygrad_bn as tg
 from tinygrad_bn import functional as F
 from tinygrad_bn import nn, train
 
-
-@pytest.fixture(autouse=True)
-def on_the_double(cupy):
-    if cupy is not double.cupy:
-        pytest.skip("copies and synchronizations are counted on the double alone")
+pytestmark = pytest.mark.usefixtures("cupy")
 
 
 def pairs(n=5, rows=4):

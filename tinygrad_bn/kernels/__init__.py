@@ -4,12 +4,15 @@ The library is whole without kernels: a formula fed arrays gives the same answer
 """
 
 import functools
+import logging
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from ..backend import imported_cupy, is_array
 from ..graph import Tensor
+
+_log = logging.getLogger("tinygrad_bn")
 
 
 def accelerated(kernel: Callable, on_gpu: Callable | None = None) -> Callable:
@@ -28,6 +31,8 @@ def accelerated(kernel: Callable, on_gpu: Callable | None = None) -> Callable:
                 answer = kernel(*args, **kwargs)
             elif on_gpu and (cupy := imported_cupy()) and _all_are(cupy.ndarray, args):
                 answer = on_gpu(*args, **kwargs)
+                if answer is NotImplemented:
+                    _log.debug("no CUDA kernel knows these arrays: %s runs", formula.__name__)
             return formula(*args, **kwargs) if answer is NotImplemented else answer
 
         call.formula, call.kernel, call.on_gpu = formula, kernel, on_gpu

@@ -103,8 +103,9 @@ def move(running_mean, running_var, mu, var, scale, momentum):
         return NotImplemented
     if running_var.dtype is not dtype or running_var.shape != shape:
         return NotImplemented
-    if not (running_mean.flags.c_contiguous and running_var.flags.c_contiguous):
-        return NotImplemented
+    for flags in (running_mean.flags, running_var.flags):
+        if not (flags.c_contiguous and flags.writeable):
+            return NotImplemented
     mu, var = _flat(mu, dtype), _flat(var, dtype)
     compiled.move.alone(running_mean, running_var, mu, var, scale, momentum)
     return None

@@ -13,9 +13,6 @@ def move(running_mean, running_var, mu, var, m, momentum) -> None:
     norm's N·C), the average over the samples moves. `momentum` weighs the new batch: a number, or
     an array of one.
     """
-    for name, array in (("running_mean", running_mean), ("running_var", running_var)):
-        if device_of(array) == "cpu" and not array.flags.writeable:
-            raise ValueError(f"{name}: got a read-only array, wants one that can be moved")
     with on_device_of(mu):
         _move(running_mean, running_var, mu, var, m / (m - 1), momentum)
     # An op may have kept either of them.
@@ -25,6 +22,9 @@ def move(running_mean, running_var, mu, var, m, momentum) -> None:
 
 @accelerated(cpu_norm.move, cuda_norm.move)
 def _move(running_mean, running_var, mu, var, scale, momentum):
+    for name, array in (("running_mean", running_mean), ("running_var", running_var)):
+        if device_of(array) == "cpu" and not array.flags.writeable:
+            raise ValueError(f"{name}: got a read-only array, wants one that can be moved")
     rows = [v.reshape(-1, len(running_mean)) for v in (mu, var)]
     mean, variance = [v.mean(axis=0) if len(v) > 1 else v[0] for v in rows]
     running_mean += momentum * (mean - running_mean)
