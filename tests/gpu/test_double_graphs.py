@@ -14,18 +14,6 @@ SNAPSHOT = json.loads(
 HOST = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
-@pytest.fixture
-def stream(cupy):
-    return cupy.cuda.Stream(non_blocking=True)
-
-
-@pytest.fixture
-def x(cupy):
-    x = cupy.asarray(HOST)
-    cupy.cuda.Device().synchronize()  # for which a non_blocking stream does not wait
-    return x
-
-
 def parameters(function):
     plain = [
         p.replace(default=p.empty if p.default is p.empty else ...)

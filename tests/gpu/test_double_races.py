@@ -11,18 +11,6 @@ from tinygrad_bn.kernels import cuda_blas
 HOST = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
-@pytest.fixture
-def stream(cupy):
-    return cupy.cuda.Stream(non_blocking=True)
-
-
-@pytest.fixture
-def x(cupy):
-    x = cupy.asarray(HOST)
-    cupy.cuda.Device().synchronize()
-    return x
-
-
 ORDERED = {
     "an event": lambda c, s: s.wait_event(c.cuda.get_current_stream().record()),
     "a wait for an event": lambda c, s: c.cuda.get_current_stream().record().synchronize(),

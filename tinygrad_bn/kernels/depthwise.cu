@@ -9,15 +9,10 @@ extern "C" __global__ void __launch_bounds__(256) forward(
     int filters, int depth, int height, int width, int od, int oh, int ow, int kd, int kh, int kw,
     int sd, int sh, int sw, int bd, int bh, int bw, int rd, int rh, int rw) {
   for (int64 i = own_number(); i < windows; i += all_threads()) {
-    int64 rest = i;
-    int first_w = int(rest % ow) * sw - bw;
-    rest /= ow;
-    int first_h = int(rest % oh) * sh - bh;
-    rest /= oh;
-    int first_d = int(rest % od) * sd - bd;
-    rest /= od;
-    int filter = int(rest % (int64(channels) * filters));
-    const T *image = x + rest / filters * depth * height * width;
+    Point window = point_of(i, od, oh, ow);
+    int first_d = window.d * sd - bd, first_h = window.h * sh - bh, first_w = window.w * sw - bw;
+    int filter = int(window.image % (int64(channels) * filters));
+    const T *image = x + window.image / filters * depth * height * width;
     const T *kernel = weight + int64(filter) * kd * kh * kw;
     A sum = bias ? number(bias[filter]) : A(0);
     for (int a = 0; a < kd; a++)
@@ -43,19 +38,14 @@ extern "C" __global__ void __launch_bounds__(256) input_gradient(
     int height, int width, int od, int oh, int ow, int kd, int kh, int kw, int sd, int sh, int sw,
     int bd, int bh, int bw, int rd, int rh, int rw) {
   for (int64 i = own_number(); i < places; i += all_threads()) {
-    int64 rest = i;
-    int w = int(rest % width);
-    rest /= width;
-    int h = int(rest % height);
-    rest /= height;
-    int d = int(rest % depth);
-    rest /= depth;
-    int channel = int(rest % channels);
+    Point point = point_of(i, depth, height, width);
+    int d = point.d, h = point.h, w = point.w;
+    int channel = int(point.image % channels);
     A sum = A(0);
     int last_d = last_window(d, od, sd, bd), last_h = last_window(h, oh, sh, bh);
     int first_w = first_window(w, kw, sw, bw, rw), last_w = last_window(w, ow, sw, bw);
     for (int f = 0; f < filters; f++) {
-      const T *from = g + (rest * filters + f) * od * oh * ow;
+      const T *from = g + (point.image * filters + f) * od * oh * ow;
       const T *kernel = weight + (int64(channel) * filters + f) * kd * kh * kw;
       for (int p = first_window(d, kd, sd, bd, rd); p <= last_d; p++) {
         int a = met_by(d, p, sd, bd, rd);

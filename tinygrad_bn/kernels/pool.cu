@@ -9,13 +9,9 @@ extern "C" __global__ void __launch_bounds__(256) max_pool(
     int od, int oh, int ow, int kd, int kh, int kw, int sd, int sh, int sw, int bd, int bh, int bw,
     int rd, int rh, int rw) {
   for (int64 i = own_number(); i < windows; i += all_threads()) {
-    int64 rest = i;
-    int first_w = int(rest % ow) * sw - bw;
-    rest /= ow;
-    int first_h = int(rest % oh) * sh - bh;
-    rest /= oh;
-    int first_d = int(rest % od) * sd - bd;
-    const T *image = x + rest / od * depth * height * width;
+    Point window = point_of(i, od, oh, ow);
+    int first_d = window.d * sd - bd, first_h = window.h * sh - bh, first_w = window.w * sw - bw;
+    const T *image = x + window.image * depth * height * width;
     A largest = A(0);
     int64 place = -1;
     for (int a = 0; a < kd; a++) {
@@ -45,13 +41,9 @@ extern "C" __global__ void __launch_bounds__(256) max_unpool(
     int od, int oh, int ow, int kd, int kh, int kw, int sd, int sh, int sw, int bd, int bh, int bw,
     int rd, int rh, int rw) {
   for (int64 i = own_number(); i < places; i += all_threads()) {
-    int64 rest = i;
-    int w = int(rest % width);
-    rest /= width;
-    int h = int(rest % height);
-    rest /= height;
-    int d = int(rest % depth);
-    int64 image = rest / depth * od * oh * ow, at = (int64(d) * height + h) * width + w;
+    Point point = point_of(i, depth, height, width);
+    int d = point.d, h = point.h, w = point.w;
+    int64 image = point.image * od * oh * ow, at = (int64(d) * height + h) * width + w;
     A sum = A(0);
     int last_d = last_window(d, od, sd, bd), last_h = last_window(h, oh, sh, bh);
     int first_w = first_window(w, kw, sw, bw, rw), last_w = last_window(w, ow, sw, bw);

@@ -8,6 +8,14 @@
 __device__ inline int64 own_number() { return int64(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline int64 all_threads() { return int64(gridDim.x) * blockDim.x; }
 
+// A place in an image, or a window of it; and in which image, of those that follow one another.
+struct Point { int d, h, w; int64 image; };
+
+__device__ inline Point point_of(int64 number, int depth, int height, int width) {
+  int64 lines = number / width, planes = lines / height;
+  return {int(planes % depth), int(lines % height), int(number % width), planes / depth};
+}
+
 __device__ inline bool within(int at, int size) { return 0 <= at && at < size; }
 
 // Along an axis the windows that reach over place `at` are those from the first to the last.
