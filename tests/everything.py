@@ -1,71 +1,82 @@
-"""All that CI checks, one step after the other: `python tests/everything.py`.
+"""All that CI checks: `python tests/everything.py`.
 
 Every step runs, also after one that failed; the exit status is 1 if any did.
 """
 
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 TESTS = [sys.executable, "-m", "pytest"]
 
-IN_BROWSER, ON_THE_DOUBLE = "tests/diagram/browser", "tests/gpu"
+IN_BROWSER, WHAT_A_GPU_RUNS = "tests/diagram/browser", "tests/gpu"
+LESSONS, TRAINING = "tests/examples", "tests/train"
 # What knows of no device: pages, files, layouts, text, and loops for NumPy arrays.
 ANYWHERE = [
-    *(IN_BROWSER, "tests/diagram/test_files.py", "tests/diagram/test_layout.py"),
+    *(IN_BROWSER, LESSONS, "tests/diagram/test_files.py", "tests/diagram/test_layout.py"),
     *("tests/diagram/test_typeset.py", "tests/diagram/test_collapsed_limits.py"),
     *("tests/test_kernels_conv.py", "tests/test_kernels_dense.py", "tests/test_kernels_norm.py"),
     *("tests/test_kernels_numpy.py", "tests/test_threads.py", "tests/test_house.py"),
-    "tests/test_benchmarks.py",
+    *("tests/test_benchmarks.py", "tests/test_safetensors.py"),
+    *(
+        f"{TRAINING}/{path.name}"  # a run is told its device
+        for path in sorted((ROOT / TRAINING).glob("test_*.py"))
+        if path.name not in ("test_checkpoint_folders.py", "test_models.py")
+    ),
 ]
-# Two halves of the work, each on a core of its own; what the second prints is shown at the end.
+ON_THE_DOUBLE = [*TESTS, "-p", "no:cacheprovider", "--device=double"]
+
+
+def without(folders: list[str]) -> list[str]:
+    return [f"--ignore={folder}" for folder in folders]
+
+
+# Two at a time, one a core; who takes long begins.
 STEPS = {
-    "lint": [BIN / "ruff", "check", "."],
-    "format": [BIN / "ruff", "format", "--check", "."],
-    "import layers": [BIN / "lint-imports", "--no-logo"],
+    "all tests on the double of CuPy": [*ON_THE_DOUBLE, *without([*ANYWHERE, WHAT_A_GPU_RUNS])],
     "tests": [
         *(*TESTS, "--durations=8"),
-        *(f"--ignore={path}" for path in (IN_BROWSER, ON_THE_DOUBLE)),
+        *without([IN_BROWSER, LESSONS, TRAINING, WHAT_A_GPU_RUNS]),
     ],
+    "lessons and training": [*TESTS, "--durations=8", LESSONS, TRAINING],
+    "tests of what a GPU runs": [*TESTS, "-p", "no:cacheprovider", WHAT_A_GPU_RUNS],
     "tests in a browser": [*TESTS, IN_BROWSER],
-    "doctests": [*TESTS, "--doctest-modules", "tinygrad_bn"],
     "installed wheel": [sys.executable, "tests/wheel.py"],
-}
-BESIDE = {
-    "tests of what a GPU runs": [*TESTS, "-p", "no:cacheprovider", ON_THE_DOUBLE],
-    "all tests on the double of CuPy": [
-        *(*TESTS, "-p", "no:cacheprovider", "--device=double"),
-        *(f"--ignore={path}" for path in (*ANYWHERE, ON_THE_DOUBLE)),
-    ],
+    "doctests": [*TESTS, "--doctest-modules", "tinygrad_bn"],
+    "import layers": [BIN / "lint-imports", "--no-logo"],
+    "lint": [BIN / "ruff", "check", "."],
+    "format": [BIN / "ruff", "format", "--check", "."],
 }
 
 
 def main() -> int:
-    failed = []
+    failed, steps, showing = [], list(STEPS.items()), threading.Lock()
 
-    def run(steps: dict, output: IO[str] | None) -> None:
-        for name, command in steps.items():
-            print(f"\n=== {name}", file=output, flush=True)
-            since, how = time.perf_counter(), {"stdout": output, "stderr": subprocess.STDOUT}
-            status = subprocess.run(list(map(str, command)), cwd=ROOT, **how).returncode
-            verdict, seconds = "failed" if status else "passed", time.perf_counter() - since
-            print(f"=== {name}: {verdict}, {seconds:.0f} s", file=output, flush=True)
-            failed.extend([name] if status else [])
+    def work() -> None:
+        while steps:
+            name, command = steps.pop(0)
+            print(f"{name} …", flush=True)
+            since, how = time.perf_counter(), {"stdout": subprocess.PIPE, "encoding": "utf-8"}
+            done = subprocess.run([*map(str, command)], cwd=ROOT, stderr=subprocess.STDOUT, **how)
+            verdict = "failed" if done.returncode else "passed"
+            seconds = time.perf_counter() - since
+            failed.extend([name] if done.returncode else [])
+            with showing:
+                print(
+                    f"\n=== {name}\n{done.stdout}=== {name}: {verdict}, {seconds:.0f} s\n",
+                    flush=True,
+                )
 
-    with tempfile.TemporaryFile("w+") as output:
-        beside = threading.Thread(target=run, args=(BESIDE, output))
-        beside.start()
-        run(STEPS, None)
-        beside.join()
-        output.seek(0)
-        print(output.read())
-    print(f"\n{len(STEPS) + len(BESIDE) - len(failed)} passed, {len(failed)} failed")
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    print(f"\n{len(STEPS) - len(failed)} passed, {len(failed)} failed")
     print("failed steps:", ", ".join(failed) or "none")
     return 1 if failed else 0
 

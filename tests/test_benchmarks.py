@@ -1,6 +1,7 @@
 """The benchmark of speed runs, writes every row, and does not time what computes something else."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import digits
 from benchmarks.speed import measure, report
 from benchmarks.speed.measure import OURS, Contender, Target, Work
 from benchmarks.speed.worker import KINDS
@@ -101,3 +103,12 @@ def test_a_target_is_held_against_the_fastest_of_its_rivals():
 )
 def test_durations(seconds, text):
     assert report.duration(seconds) == text
+
+
+def test_the_digits_are_trained_once_for_each_seed(cpu_only):
+    tiny = {"width": 2, "depth": 1, "epochs": 1}
+    mean, low, high = r"(\d+\.\d\d)", r"(\d+\.\d\d)", r"(\d+\.\d\d)"
+    found = re.fullmatch(rf"{mean} % \({low}–{high}\)", digits.accuracy("group", lr=0.1, **tiny))
+    mean, low, high = map(float, found.groups())
+    assert low < mean < high  # other seeds, other digits
+    assert digits.accuracy("none", lr=1e30, **tiny) == "× all diverged"

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.usefixtures("cpu_only")
 
 LAYOUTS = {  # shape of x, axes, shape of γ and β
     "columns": ((50, 6), (0,), (6,)),
+    "one feature": ((50,), (0,), ()),
     "columns of many rows": ((2500, 6), (0,), (6,)),
     "groups": ((3, 4, 5, 6), (0, 2, 3), (1, 4, 1, 1)),
     "groups of uneven pieces": ((1, 4, 2503), (0, 2), (1, 4, 1)),

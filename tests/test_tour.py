@@ -1,7 +1,6 @@
 """The tour as a user runs it, and the other commands."""
 
 import errno
-import html.parser
 import json
 import os
 import re
@@ -10,16 +9,17 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import complaints
+from parsed_page import Page
 
 import tinygrad_bn as tg
 from tinygrad_bn import cli, tour
-from tinygrad_bn.train import experiments
-from tinygrad_bn.train.plot import Line, line_plot
-from tinygrad_bn.train.report import tour_page
+from tinygrad_bn.experiments import disc
+from tinygrad_bn.tour.page import tour_page
 
-TINY = experiments.Plan((0.2, 3.0), networks=1, disc_epochs=1, digits_epochs=1)
+ON_DIGITS = ("learning_rates", "sigmoids", "convnet")
 
 
 def run(*arguments, **environment):
@@ -67,37 +67,6 @@ def results_in(out):
     return json.loads((out / "results.json").read_text(encoding="utf-8"))
 
 
-class Page(html.parser.HTMLParser):
-    """Reads a page; knows its elements, and that they are nested as they should be."""
-
-    void = ("meta", "img", "br", "link")
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.elements, self.text = [], [], {}
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        for tag in self.open:
-            self.text[tag] = self.text.get(tag, "") + data
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
 def page_in(out):
     return Page((out / "index.html").read_text(encoding="utf-8"))
 
@@ -110,8 +79,8 @@ def test_the_tour_ends_well_and_leaves_its_files(quick):
     assert (done.returncode, complaints(done.stderr)) == (0, [])
     views = ("symbols", "butterfly", "fused")
     graphs = {f"batch_norm_{view}.{ending}" for view in views for ending in ("dot", "svg")}
-    graphs.add("batch_norm_stepper.html")
-    assert {path.name for path in out.iterdir()} == {"index.html", "results.json", *graphs}
+    pages = {"index.html", "batch_norm_stepper.html", "training_run.html"}
+    assert {path.name for path in out.iterdir()} == {"results.json", *pages, *graphs}
 
 
 def test_its_output_is_plain_and_ends_with_the_headline_and_the_page(quick):
@@ -140,7 +109,9 @@ def test_the_page_has_the_finding_as_title_and_fetches_nothing(quick):
 
 def test_every_plot_has_its_numbers_folded_out_and_ids_are_unique(quick):
     page = page_in(quick[1])
-    assert len(page.all("svg")) == len(page.all("details")) == 3
+    plots = [svg for svg in page.all("svg") if not svg["aria-label"].startswith("∂y/∂x of ")]
+    assert len(plots) == len(page.all("details")) == 5
+    assert len(page.all("svg")) == len(plots) + 2
     assert len(page.all("img")) == 3
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -155,16 +126,24 @@ def test_the_page_is_made_of_the_results_alone(quick):
 def test_the_results_say_what_the_lecture_says(quick):
     results = results_in(quick[1])
     assert set(results) == {
-        *("seed", "quick", "title", "disc", "digits", "comparison", "saved_constants"),
-        *("pictures", "seconds"),
+        *("seed", "quick", "title", "disc", *ON_DIGITS, "coupling", "ignored_mean"),
+        *("comparison", "saved_constants", "pictures", "seconds"),
     }
     disc = results["disc"]
     assert all(setting["learns"] for setting in disc["with"])
     assert not all(setting["learns"] for setting in disc["without"])
     (large,) = [s for s in disc["without"] if s["std"] == 1.0]
     assert (large["errors"], large["diverged"]) == ([None], 1)
-    errors = {(s["batch_norm"], s["lr"]): s["mean"] for s in results["digits"]["settings"]}
-    assert errors[True, 2.0] < 0.25 < errors[False, 2.0]
+    steps = {row["name"]: row["steps"]["mean"] for row in results["learning_rates"]["rows"]}
+    assert steps["BN ×5"] <= steps["baseline"] / 2
+    ends = {side: results["sigmoids"][side]["accuracy"][0][-1] for side in ("without", "with")}
+    assert ends["without"] < 0.5 < 0.9 < ends["with"]
+    assert results["convnet"]["test_accuracy"] > 0.8
+    assert results["coupling"]["between_samples"] == {"batch": pytest.approx(1 / 3), "layer": 0}
+    ignored, whole = (results["ignored_mean"][name] for name in ("ignored", "whole"))
+    np.testing.assert_allclose(ignored["b"], 0.4 * np.arange(40))  # by lr · 4 in each step
+    np.testing.assert_allclose(ignored["loss"], ignored["loss"][0], rtol=1e-13)
+    np.testing.assert_allclose(whole["b"], 0, atol=1e-14)
 
 
 def test_saved_constants_are_right_at_order_1_and_wrong_from_2(quick):
@@ -189,16 +168,16 @@ def test_a_diverged_run_is_a_cross_and_no_number(quick):
 def test_what_is_missing_is_said_and_the_rest_is_done(bare):
     done, out = bare
     assert (done.returncode, complaints(done.stderr)) == (0, [])
+    why = 'the digits need scikit-learn, which is not installed: pip install "tinygrad_bn[train]"'
     assert [line for line in done.stdout.splitlines() if "pip install" in line] == [
-        "digits: left out, the digits need scikit-learn, which is not installed: "
-        'pip install "tinygrad_bn[train]"',
+        *(f"{part.replace('_', ' ')}: left out, {why}" for part in ON_DIGITS),
         "pictures: only .dot files, the layout of a picture needs Graphviz: "
         'pip install "tinygrad_bn[viz]" (.dot goes without)',
     ]
     page = page_in(out)
-    assert not page.all("svg")
+    assert len(page.all("svg")) == 2  # which need no matplotlib
     assert not page.all("img")
-    assert len(page.all("table")) == 3  # in the open
+    assert len(page.all("table")) == 4  # in the open
     assert not page.all("details")
     for what in ("scikit-learn", "matplotlib", "Graphviz"):
         assert what in page.text["p"]
@@ -206,7 +185,9 @@ def test_what_is_missing_is_said_and_the_rest_is_done(bare):
 
 def test_the_same_seed_gives_the_same_numbers(quick, bare):
     first, second = results_in(quick[1]), results_in(bare[1])
-    for part in ("title", "disc", "comparison", "saved_constants"):
+    for result in (first, second):
+        del result["comparison"]["seconds"]
+    for part in ("title", "disc", "coupling", "ignored_mean", "comparison", "saved_constants"):
         assert first[part] == second[part]
 
 
@@ -241,12 +222,13 @@ def test_a_tour_that_fails_leaves_nothing(existing, tmp_path, monkeypatch, capsy
         out.mkdir()
         (out / "index.html").write_text("the last one")
 
-    def fail(folder):
-        (folder / "half.dot").write_text("")
+    def fail(folder, epochs, seed):
+        (folder / "half.html").write_text("")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(tour, "QUICK", TINY)
-    monkeypatch.setattr(tour, "draw_pictures", fail)
+    for part in (tour.disc, tour.learning_rates, tour.sigmoids):
+        monkeypatch.setattr(part, "run", lambda **_: {"title": "so much was done"})
+    monkeypatch.setattr(tour, "train_convnet", fail)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["tour", "--quick", "--out", str(out)])
     assert stopped.value.code == 2
@@ -259,19 +241,9 @@ def test_a_tour_that_fails_leaves_nothing(existing, tmp_path, monkeypatch, capsy
 
 
 def test_a_seed_is_its_numbers(cpu_only):
-    first, again, other = (experiments.train_on_disc(TINY, seed) for seed in (5, 5, 6))
+    first, again, other = (disc.run((0.2,), networks=1, epochs=1, seed=s) for s in (5, 5, 6))
     assert first == again
     assert first["with"] != other["with"]
-
-
-def test_labels_of_a_plot_stand_apart():
-    x = [1, 2]
-    lines = [Line("one", "blue", x, [0.5, 0.5]), Line("other", "red", x, [0.5, 0.501])]
-    options = {"name": "n", "alt": "a", "xlabel": "x", "ylabel": "y", "ticks": x}
-    svg = line_plot(lines, **options)
-    heights = [re.search(rf'y="([\d.]+)"[^>]*>{label}<', svg)[1] for label in ("one", "other")]
-    assert abs(float(heights[0]) - float(heights[1])) > 11
-    assert "#" not in re.sub(r'(url\(|href=")#n-', "", svg)  # colours are the page's variables
 
 
 def test_ops_prints_every_op_with_its_rules(capsys):

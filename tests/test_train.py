@@ -10,12 +10,12 @@ from helpers import host
 
 import tinygrad_bn as tg
 from tinygrad_bn import nn, train
-from tinygrad_bn.train import experiments, loop
+from tinygrad_bn.train.models import Between, mlp
 
 
 def small_network():
     tg.manual_seed(0)
-    return experiments.network([2, 16, 16, 2], batch_norm=True)
+    return mlp((2,), 2, Between("batch"), width=16, depth=2)
 
 
 def quick_fit(model, x, y, **changes):
@@ -218,7 +218,7 @@ def test_progress_is_plain_lines_when_stdout_is_no_terminal(capsys, monkeypatch)
     x, y = train.disc(40, seed=0)
     history = quick_fit(small_network(), x, y, progress="disc")
     assert capsys.readouterr() == (f"disc: 5/5, loss {history.losses[-1]:.4f}\n", "")
-    monkeypatch.setattr(loop.Progress, "seconds_between_lines", 0.0)
+    monkeypatch.setattr(train.Progress, "seconds_between_lines", 0.0)
     quick_fit(small_network(), x, y, progress="disc")
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(",")[0] for line in lines] == [f"disc: {k}/5" for k in range(1, 6)]

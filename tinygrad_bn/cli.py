@@ -1,9 +1,10 @@
-"""The commands: `python -m tinygrad_bn tour`, `draw`, `ops`, `compare`."""
+"""The commands: `python -m tinygrad_bn tour`, `train`, `draw`, `ops`, `compare`, …"""
 
 import argparse
 import importlib
 import inspect
 import io
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,11 @@ from .graph import Tensor
 from .primitive import Op
 from .recording import tracing
 from .scalar import Scalar
-from .tour import compare_batch_norms, tour
+from .tour import tour
+from .tour.comparison import compare_batch_norms
+from .train import training
+from .train.comparison import compare_runs
+from .train.config import FIELDS, Config, add_flags, read_config
 
 _EXAMPLE = "batch-norm"
 
@@ -28,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console without σ gets a ?, not an error
-    parser = _parser()
+    parser, status = _parser(), 0
     arguments = parser.parse_args(argv)
     try:
         get_default_device()
@@ -40,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif arguments.command is None:
             parser.print_help()
         else:
-            arguments.command(arguments)
+            status = arguments.command(arguments) or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
@@ -48,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` say, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return 0
+    return status
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,6 +76,39 @@ def _parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="seconds instead of a minute: fewer networks, epochs"
     )
     command.set_defaults(command=_tour, parser=command)
+
+    command = commands.add_parser(
+        "train",
+        help="a small network on a data set",
+        description="Train, and leave a folder: settings, checkpoints, metrics, a report.",
+    )
+    where = command.add_argument_group("the run")
+    where.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings in TOML; flags go before"
+    )
+    where.add_argument(
+        "--out", type=Path, metavar="DIR", help="a new folder (runs/DATA-MODEL-NORM)"
+    )
+    where.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with the run there (to --epochs, if given)",
+    )
+    add_flags(command.add_argument_group("settings, also keys of the TOML file"))
+    command.set_defaults(command=_train, parser=command)
+
+    command = commands.add_parser("compare-runs", help="training runs drawn together, as one page")
+    command.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of runs")
+    command.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("compare.html"),
+        metavar="FILE",
+        help="(compare.html)",
+    )
+    command.set_defaults(command=_compare_runs, parser=command)
 
     command = commands.add_parser(
         "draw", help="a picture of a backward pass: of batch norm, or of a function of yours"
@@ -122,6 +160,42 @@ def _tour(arguments: argparse.Namespace) -> None:
         arguments.parser.error(f"--out: {arguments.out} is a file, wants a folder")
     except OSError as error:
         arguments.parser.error(f"--out: cannot write to {arguments.out}: {error.strerror}")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    settings = dict(vars(arguments))
+    settings = {name: settings[name] for name in FIELDS if name in settings}
+    try:
+        if arguments.resume:
+            if arguments.config or arguments.out or {*settings} - {"epochs"}:
+                raise ValueError("--resume: takes --epochs, and else the settings that the run has")
+            return training.resume(arguments.resume, settings.get("epochs"))
+        if arguments.config:
+            settings = read_config(arguments.config) | settings
+        config = Config(**settings)
+        return training.start(config, arguments.out or _free_folder(config))
+    except (OSError, RuntimeError, ValueError) as problem:
+        arguments.parser.error(_sentence(problem))
+
+
+def _free_folder(config: Config) -> Path:
+    """runs/DATA-MODEL-NORM, or the first of …-2, …-3 that is free."""
+    name = Path("runs") / f"{config.data}-{config.model}-{config.norm}"
+    numbered = (name.with_name(f"{name.name}-{k}") for k in itertools.count(2))
+    return next(folder for folder in itertools.chain([name], numbered) if not folder.exists())
+
+
+def _compare_runs(arguments: argparse.Namespace) -> None:
+    try:
+        compare_runs(arguments.folders, arguments.out)
+    except (OSError, RuntimeError, ValueError) as problem:
+        arguments.parser.error(_sentence(problem))
+
+
+def _sentence(problem: Exception) -> str:
+    if isinstance(problem, OSError) and problem.filename:
+        return f"{problem.filename}: {problem.strerror}"
+    return str(problem)
 
 
 def _draw(arguments: argparse.Namespace) -> None:

@@ -65,5 +65,6 @@ def random_state() -> tuple[dict, dict]:
 def set_random_state(state: tuple[dict, dict]) -> None:
     """Draw again what was drawn after `random_state` gave this."""
     _generator.bit_generator.state, kept = state
-    for device, keys in _keys.items():
-        assign(keys, kept[device] if device in kept else _first_keys(device))
+    for device in {*_keys, *kept}:
+        keys = to_device(kept[device], device) if device in kept else _first_keys(device)
+        assign(_keys_on(device), keys)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_bn.diagram.drawing.files import write_whole
 from tinygrad_bn.diagram.drawing.shapes import Group, Label, Picture, Point, Polygon, Rect, Shape
 from tinygrad_bn.diagram.drawing.sketch import plain
 from tinygrad_bn.diagram.drawing.style import picture_css
 from tinygrad_bn.diagram.drawing.svg import svg_text
+from tinygrad_bn.files import write_whole
 from tinygrad_bn.norm.axes import FAMILY, Member, arrange
 
 GALLERY = Path(__file__).parent / "gallery"

@@ -1,6 +1,6 @@
 """Values that come from PyTorch, kept as data so that the tests need no PyTorch.
 
-Run, where NumPy and PyTorch are installed: python tests/golden/make_torch.py [norms ...]
+Run, where NumPy, PyTorch and safetensors are: python tests/golden/make_torch.py [norms ...]
 
 For each torch_GROUP.py next to it (or those named) it writes GROUP.npz, the arrays, and GROUP.json,
 PyTorch's version and the cases; recorder.py says what they hold. On another processor the last bits

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from ..files import write_whole
 from ..graph import Tensor
 from ..scalar import Scalar
 from .drawing.arguments import file_path, one_of
 from .drawing.dot import dot_text
-from .drawing.files import write_whole
 from .drawing.paint import paint
 from .drawing.shapes import Picture
 from .drawing.sketch import Sketch

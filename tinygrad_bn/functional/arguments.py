@@ -11,6 +11,7 @@ __all__ = ["NUMBERS", "Array", "array_of", "as_given", "choice", "number", "whol
 
 Array = Any  # a Tensor, or an array of NumPy or CuPy: the answer is of the same kind
 NUMBERS = (int, float, np.number)
+LARGEST = float(np.finfo(np.float64).max)  # 10**400 is a number, but no float
 
 
 def whole(name: str, value: Any, least: int = 0) -> int:
@@ -23,10 +24,10 @@ def whole(name: str, value: Any, least: int = 0) -> int:
 def number(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
     """`value` as a float of Python's, if it is finite and from `least` to `most`. (A float64 of
     NumPy's would make float64 of what is computed with it.)"""
-    if not (isinstance(value, NUMBERS) and math.isfinite(value) and least <= value <= most):
+    if not (isinstance(value, NUMBERS) and max(least, -LARGEST) <= value <= min(most, LARGEST)):
         above = f" ≥ {least}" if least > -math.inf else ""
-        within = f" in [{least}, {most}]" if most < math.inf else above
-        raise ValueError(f"{name}: got {value!r:.60}, wants a number{within}")
+        where = f" in [{least}, {most}]" if most < math.inf else above
+        raise ValueError(f"{name}: got {value!r:.60}, wants a number{where}")
     return float(value)
 
 

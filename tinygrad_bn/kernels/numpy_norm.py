@@ -70,7 +70,8 @@ def _plan(shape: tuple, dtype: np.dtype, axes: tuple, *affine: tuple | None) -> 
     axes, parts = reduced_axes(len(shape), axes), None
     dtype = np.dtype(accumulator(dtype)).newbyteorder("=")
     vectors = [v for v in affine if v is not None]
-    alike = all([math.prod(v) == v[-1] == shape[-1] for v in vectors])
+    last = shape[-1:]  # empty for a single number, as γ's may be
+    alike = all([v[-1:] == last and math.prod(v) == math.prod(last) for v in vectors])
     if alike and axes == tuple(range(len(shape) - 1)) and 0 not in shape:
         rows = math.prod(shape[:-1])
         starts = range(0, rows, _PIECE)

@@ -17,6 +17,7 @@ from .conv import (
     MaxPool2d,
     MaxPool3d,
 )
+from .files import load_safetensors, save_safetensors
 from .fold import fold, fold_sequential
 from .layers import Dropout, Embedding, Flatten, Identity, Linear
 from .loss import (
@@ -89,5 +90,7 @@ __all__ = [
     "Tanh",
     "fold",
     "fold_sequential",
+    "load_safetensors",
+    "save_safetensors",
     "utils",
 ]

@@ -1,7 +1,20 @@
 """A small training loop, the data it is shown on, and the report of what came out."""
 
-from .data import batches, digits, disc
-from .loop import History, Progress, error_rate, fit
+from .data import batches
+from .datasets import digits, disc
+from .loop import History, error_rate, evaluate, fit, training_step
+from .progress import Progress
 from .upload import uploaded
 
-__all__ = ["History", "Progress", "batches", "digits", "disc", "error_rate", "fit", "uploaded"]
+__all__ = [
+    "History",
+    "Progress",
+    "batches",
+    "digits",
+    "disc",
+    "error_rate",
+    "evaluate",
+    "fit",
+    "training_step",
+    "uploaded",
+]

@@ -1,22 +1,27 @@
-"""One small training loop, its progress, and the error of what it trained."""
+"""One small training loop, and how good what it trained is."""
 
+import contextlib
 import math
-import sys
-import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import functional as F
+from .. import ops
 from ..backend import array_of, as_array, describe, device_of, to_device
 from ..functional.arguments import whole
 from ..graph import Tensor
 from ..nn import Module
 from ..optim import SGD
+from ..optim.base import Optimizer
 from ..recording import no_grad
 from .data import batches
+from .progress import Progress
 from .upload import uploaded
+
+_EVALUATED_AT_ONCE = 1000  # inputs
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,32 @@ class History:
 
     losses: tuple[float, ...]
     diverged_in: int | None
+
+
+def training_step(model: Module, optimizer: Optimizer) -> Callable:
+    """A function that makes one training step on a batch: inputs (n, …) and the classes (n,).
+
+    It returns the cross entropy of the batch, and how many of its n inputs were put into their
+    class, as Tensors; both were found before the step. It may be captured.
+
+    >>> from tinygrad_bn import nn, ones, optim, tensor
+    >>> model = nn.Linear(2, 2)
+    >>> step = training_step(model, optim.SGD(model.parameters(), lr=0.1))
+    >>> inputs, targets = ones(3, 2), tensor([0, 0, 1])
+    >>> first, last = [step(inputs, targets)[0].item() for _ in range(20)][:: 19]
+    >>> first > last
+    True
+    """
+
+    def step(inputs, targets):
+        optimizer.zero_grad()
+        outputs = model(inputs)
+        loss = F.cross_entropy(outputs, targets)
+        loss.backward()
+        optimizer.step()
+        return loss.detach(), (outputs.detach().argmax(axis=1) == targets).sum()
+
+    return step
 
 
 def fit(
@@ -53,10 +84,11 @@ def fit(
     x, y, device = _prepared(model, x, y)
     x = x if device_of(x) == "cpu" else to_device(x, device)
     y = to_device(y, device_of(x))
-    optimizer = SGD(model.parameters(), lr=lr, momentum=momentum)
+    step = training_step(model, SGD(model.parameters(), lr=lr, momentum=momentum))
     generator = np.random.default_rng(seed)
     shown = None if progress is None else Progress(progress, epochs)
-    losses, checked = [], False
+    losses = []
+    _check_labels(model, x, y, device)
     model.train()
     # A diverging run overflows on its way; it is told by its loss, not by warnings.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -64,15 +96,8 @@ def fit(
             total = 0.0
             pairs = batches(x, y, batch_size, generator)
             for inputs, targets in pairs if device_of(x) == device else uploaded(pairs, device):
-                optimizer.zero_grad()
-                outputs = model(Tensor(inputs))
-                if not checked:
-                    _check_labels(y, len(x), outputs)
-                    checked = True
-                loss = F.cross_entropy(outputs, targets)
-                loss.backward()
-                optimizer.step()
-                total = total + loss.detach() * len(targets)
+                loss, _ = step(Tensor(inputs), Tensor(targets))
+                total = total + loss * len(targets)
             mean = float(total) / len(x)
             diverged = not math.isfinite(mean)
             if shown:
@@ -97,12 +122,14 @@ def _prepared(model: Module, x: Any, y: Any) -> tuple[Any, Any, str]:
     return x, y, parameters[0].device
 
 
-def _check_labels(y: Any, rows: int, outputs: Tensor) -> None:
+def _check_labels(model: Module, x: Any, y: Any, device: str) -> None:
     """A ValueError unless y names classes that the model has outputs (n, classes, …) for. (Beside
     the loss: on a GPU, where no step waits, a label that is no class makes it NaN.)"""
+    with _evaluating(model):
+        outputs = model(Tensor(to_device(x[:1], device)))
     if len(outputs.shape) < 2:
         raise ValueError(f"model: got outputs {describe(outputs)}, wants (n, classes)")
-    classes, wanted = outputs.shape[1], (rows, *outputs.shape[2:])
+    classes, wanted = outputs.shape[1], (len(x), *outputs.shape[2:])
     host = to_device(y, "cpu")
     if host.dtype.kind not in "iu" or host.shape != wanted:
         raise ValueError(f"y: got {describe(host)}, wants integers of shape {wanted}")
@@ -110,55 +137,43 @@ def _check_labels(y: Any, rows: int, outputs: Tensor) -> None:
         raise ValueError(f"y: got class {wrong[0]}, wants 0 … {classes - 1}")
 
 
-def error_rate(model: Module, x: Any, y: Any) -> float | None:
-    """The share of x (n, …) that the model, in evaluation mode, puts into another class than y.
-
-    None if any output is NaN or infinite: a diverged model names no class, and its error is not
-    that of guessing. x and y are as in `fit`.
-    """
-    x, y, device = _prepared(model, x, y)
+@contextlib.contextmanager
+def _evaluating(model: Module) -> Iterator[None]:
+    """In the block all modules are in evaluation mode, and nothing is recorded."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    with no_grad(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        outputs = model(Tensor(to_device(x, device)))
-        finite = bool(abs(outputs.data).max() < math.inf)  # false for NaN, too
-    for module, training in modes:
-        module.training = training
-    _check_labels(y, len(x), outputs)
-    wrong = outputs.data.argmax(1) != to_device(y, device)
-    return float(wrong.mean()) if finite else None
-
-
-class Progress:
-    """How far a long run is: a bar by tqdm if it is installed and stdout is a terminal, otherwise
-    plain lines, of which there is one every few seconds and one at the end."""
-
-    seconds_between_lines = 5.0
-
-    def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.done = what, total, 0
-        self._last_line = time.monotonic()
-        self._bar = _terminal_bar(what, total)
-
-    def advance(self, note: str, last: bool = False) -> None:
-        """One more of `total` is done; `note` says how it went. `last`: no more will come."""
-        self.done += 1
-        last = last or self.done == self.total
-        if self._bar is not None:
-            self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update()
-            if last:
-                self._bar.close()
-        elif last or time.monotonic() - self._last_line >= self.seconds_between_lines:
-            self._last_line = time.monotonic()
-            print(f"{self.what}: {self.done}/{self.total}, {note}", flush=True)
-
-
-def _terminal_bar(what: str, total: int) -> Any:
-    if not sys.stdout.isatty():
-        return None
     try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    return tqdm(total=total, desc=what, file=sys.stdout, dynamic_ncols=True)
+        with no_grad(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def evaluate(model: Module, x: Any, y: Any) -> tuple[float, float]:
+    """(mean cross entropy, accuracy) of the model, in evaluation mode, on x (n, …) and classes y.
+
+    Both are NaN if any output is NaN or infinite: a diverged model names no class, and its accuracy
+    is not that of guessing. x and y are as in `fit`.
+    """
+    x, y, device = _prepared(model, x, y)
+    _check_labels(model, x, y, device)
+    losses, right, largest = 0.0, 0, 0.0
+    with _evaluating(model):
+        for k in range(0, len(x), _EVALUATED_AT_ONCE):
+            rows = slice(k, k + _EVALUATED_AT_ONCE)
+            inputs, targets = (Tensor(to_device(a[rows], device)) for a in (x, y))
+            outputs = model(inputs)
+            losses = losses + F.cross_entropy(outputs, targets, reduction="sum")
+            right = right + (outputs.argmax(axis=1) == targets).sum()
+            largest = ops.maximum(largest, ops.abs(outputs).max())  # NaN, if one is
+    if not math.isfinite(float(largest)):
+        return math.nan, math.nan
+    return float(losses) / y.size, int(right) / y.size
+
+
+def error_rate(model: Module, x: Any, y: Any) -> float | None:
+    """The share of x (n, …) that the model, in evaluation mode, puts into another class than y;
+    None where `evaluate` gives NaN."""
+    accuracy = evaluate(model, x, y)[1]
+    return None if math.isnan(accuracy) else 1.0 - accuracy

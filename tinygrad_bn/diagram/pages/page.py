@@ -14,8 +14,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...files import write_whole
 from ..drawing.arguments import file_path
-from ..drawing.files import write_whole
 from ..drawing.sketch import Box, Column, Row, Sketch, Table, Text
 from ..drawing.style import DARK, FONTS, LIGHT, Palette, page_css
 from ..drawing.svg import svg_text

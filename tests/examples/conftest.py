@@ -1,0 +1,3 @@
+"""What the tests of the lessons share."""
+
+from lessons import found as found

@@ -1,0 +1,23 @@
+"""Files that are written whole or not at all."""
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file beside its place and move it there, once it is on the disk: what fails is an
+    OSError that names the path, and leaves no half of a file."""
+    if path.exists() and not path.is_file():  # renamed over /dev/null, a file would take its place
+        raise FileExistsError(errno.EEXIST, "exists, and is no regular file", str(path))
+    try:
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as folder:
+            part = Path(folder) / "part"
+            with open(part, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
