@@ -114,11 +114,12 @@ rows = {
 figure, axes = plt.subplots(figsize=(6.5, 2.8))
 for place, values in enumerate(rows.values()):
     mean, std = np.mean(values), np.std(values)
-    axes.plot([mean - std, mean + std], [place, place], color=lesson.BLUE, linewidth=9, alpha=0.2)
+    axes.barh(place, 2 * std, 0.35, left=mean - std, color=lesson.BLUE, alpha=0.2)
     axes.plot(mean, place, "|", color=lesson.BLUE, markersize=14)
     axes.plot(values, [place] * len(values), "o", color=lesson.INK, markersize=5)
     axes.text(8.2, place, f"mean {mean:.3g}, std {std:.3g}", va="center", color=lesson.MUTED)
 axes.set_yticks(range(len(rows)), list(rows))
+axes.set_ylim(-0.5, 3.5)
 axes.set_title("Four samples through batch norm; the bars are mean ± std")
 lesson.save(figure, "02_forward_three_ways")
 

@@ -117,7 +117,8 @@ print(f"of ∂ℓ/∂x at ε = 0, {along_ones:.0e} and {along_xhat:.0e}")
 # `norm.fused` is batch norm as one op with this gradient; `F.batch_norm` and the layers use it.
 # `norm.composed` is the same function of primitive ops, where the engine takes the long way. The
 # picture has one beside the other, on the worked example of lesson 2. The formulas in the yellow
-# box were not written for the picture, they are read off the op's gradient rule.
+# box were not written for the picture, they are read off the op's gradient rule. (There μ and σ²
+# are called μ_B and σ²_B, as in the paper: those of the batch B.)
 
 # %%
 column = np.array([[0.5, 1.0], [3.5, -2.0], [4.5, 0.5], [7.5, 1.5]])

@@ -60,8 +60,8 @@ print(f"         ε/2σ² is between     {(eps / 2 / var).min():.4g} and {(eps /
 # ## What it is for: the bend of the sigmoid
 #
 # How much of a sigmoid's output is more than a straight line of its input? The share of the
-# variance that the best line leaves unexplained, for normal inputs: x̂ itself, and γ x̂ + β with what
-# γ and β make possible.
+# variance that the best line leaves unexplained, for normal inputs: x̂ itself, and γ x̂ + β with
+# what γ and β make possible.
 
 # %%
 x_hat = random.normal(size=100_000)
@@ -122,8 +122,8 @@ lesson.save(figure, "09_gamma_beta_recover_the_input")
 # The identity is that of the batch whose μ and σ² went into γ and β. But γ and β stay while batches
 # come and go; let them be those of all data, here 2 and 3. The mean of a batch of m normal values
 # errs by a variance of σ²/m and its standard deviation by one of σ²/2m, so y is off from x by about
-# σ √(1.5/m) (the root of the mean square). In evaluation, by the statistics of all data, y is x
-# again.
+# σ √(1.5/m) (the root of the mean square; lesson 19 looks at it more closely). In evaluation, by
+# the statistics of all data, y is x again.
 
 # %%
 misses = {}

@@ -41,13 +41,14 @@ from tinygrad_bn.train.summary import spread
 #
 # Every tenth step the held-out digits are classified. "Steps" are those until a network is as good
 # as the baseline of the same seed ever is. The best of many looks at 360 digits is partly luck, so
-# there is also "near": a percentage point less. The baseline is trained longer than the others.
+# there is also "near": a percentage point less. The baseline is trained longer than the others, but
+# not until it learns no more: how many times sooner the others are there depends on where it stops.
 
 # %%
 table = learning_rates.run(
     networks=lesson.pace(1, 3, 10),
-    baseline_steps=lesson.pace(500, 1000, 3000),
-    other_steps=lesson.pace(120, 250, 1500),
+    baseline_steps=lesson.pace(300, 600, 3000),
+    other_steps=lesson.pace(100, 160, 1500),
     seed=0,
 )
 rows = {row["name"]: row for row in table["rows"]}
@@ -84,7 +85,7 @@ SHOWN = {  # colour, line, and where its name stands: at its last error times th
     "baseline ×30": (lesson.RED, ":", 1.0),
     "BN": (lesson.BLUE, "-", 0.85),
     "BN ×5": (lesson.BLUE, "--", 1.1),
-    "BN ×30": (lesson.BLUE, ":", 1.0),
+    "BN ×30": (lesson.BLUE, ":", 0.45),
     "BN ×5 sigmoid": (lesson.INK, "--", 1.25),
 }
 figure, axes = plt.subplots(figsize=(9, 4.5))
@@ -98,13 +99,16 @@ for name, (colour, line, raised) in SHOWN.items():
     last = errors.mean(axis=0)[-3:].mean()
     axes.text(1.03 * steps[-1], raised * last, name, color=colour, va="center")
 axes.set(xlabel="steps", ylabel="test error, %", xlim=(10, None))
+axes.set_xticks([10, 30, 100, 300], ["10", "30", "100", "300"])
 axes.set_yticks([1, 3, 10, 30, 90], ["1", "3", "10", "30", "90"])
+axes.minorticks_off()
 axes.set_title(table["title"])
 lesson.save(figure, "12_learning_rates")
 
 # %% [markdown]
-# What the paper says, and what comes out here (with `--full`: 10 networks for each row, 3,000 steps
-# for the baseline and 1,500 for the others):
+# The title has the finding: most of the gain is that of batch norm at the baseline's own rate. What
+# the paper says, and what came of it in the long version (version 0.1.0 with `--full`: 10 networks
+# for each row, 3,000 steps for the baseline and 1,500 for the others):
 #
 # - Batch norm at 5 times the rate is as good as the baseline's best after 106 steps (60 to 200)
 #   instead of 2,005 (1,260 to 2,720), and becomes better: 98.7 % instead of 97.9 %. Borne out.
@@ -134,8 +138,14 @@ for name, row in rows.items():
     found[f"{name}: as good as the baseline's best"] = sum(
         s is not None for s in row["steps"]["each"]
     )
-    measured = {"steps": "steps", "steps to a point less": "near", "best accuracy": "best"}
-    for words, what in measured.items():
-        if row[what]["mean"] is not None:
-            found |= {f"{name}: {words}, {end}": row[what][end] for end in ENDS}
+    last_looks = np.array(row["curves"], dtype=float)[:, -3:].mean(axis=1)  # a single one jumps
+    measured = {
+        "steps": row["steps"],
+        "steps to a point less": row["near"],
+        "best accuracy": row["best"],
+        "accuracy in the end": spread(list(last_looks)),
+    }
+    for what, values in measured.items():
+        if values["mean"] is not None:
+            found |= {f"{name}: {what}, {end}": values[end] for end in ENDS}
 lesson.close(found)

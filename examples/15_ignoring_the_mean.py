@@ -159,7 +159,7 @@ left.set_xlabel("step")
 for ignoring, colour in ((False, lesson.BLUE), (True, lesson.RED)):
     means = curves[2.0, ignoring].reshape(len(seeds), -1, 10).mean(axis=2)
     right.plot(np.arange(5, train_steps, 10), means.T, color=colour, linewidth=0.8)
-    above = 1.2 * means[:, means.shape[1] // 2 :].max()
+    above = 1.2 * means[:, -means.shape[1] // 4 :].max()
     right.text(train_steps, above, names[ignoring], color=colour, ha="right")
 right.axhline(np.log(10), color=lesson.MUTED, linestyle=":")
 right.text(train_steps, np.log(10) * 1.15, "guessing", color=lesson.MUTED, ha="right")

@@ -67,21 +67,21 @@ def norm(x, X):
     return tg.solve(S, x - mu)
 
 
-few, i = X[:12], 0
-by_x, by_X = (J.numpy() for J in tg.jacobian(norm, (few[i], few)))  # (C, C) and (C, m, C)
+twelve, i = X[:12], 0
+by_x, by_X = (J.numpy() for J in tg.jacobian(norm, (twelve[i], twelve)))  # (C, C) and (C, m, C)
 together = by_X.copy()
 together[:, i] += by_x
-whole = tg.jacobian(lambda X: whiten.zca(X, eps=0.0)[i], few).numpy()
+whole = tg.jacobian(lambda X: whiten.zca(X, eps=0.0)[i], twelve).numpy()
 off_whole = float(np.abs(together - whole).max())
 size_by_x, size_by_X, size = (float(np.linalg.norm(J)) for J in (by_x, by_X, whole))
 print(f"sizes: ∂Norm/∂x {size_by_x:.3f}, ∂Norm/∂X {size_by_X:.3f}, their sum {size:.3f}")
 
 # %% [markdown]
 # Neither is small beside the other, and both are full: every input of every sample moves every
-# feature of x̂. Those of batch norm are zero between features, and so a whole factor C smaller.
+# feature of x̂. Those of batch norm are zero between features, and so have C times fewer entries.
 
 # %%
-by_X_of_batch_norm = tg.jacobian(lambda X: F.batch_norm(X, None, None, training=True)[i], few)
+by_X_of_batch_norm = tg.jacobian(lambda X: F.batch_norm(X, None, None, training=True)[i], twelve)
 entries = {
     "whitening": int(np.count_nonzero(whole)),
     "batch norm": int(np.count_nonzero(by_X_of_batch_norm.numpy())),
@@ -96,10 +96,10 @@ print("derivative of one x̂ by all inputs, entries that are not zero:", entries
 # An ε > 0 has to stand in for what is not known. A variance for each feature asks for two samples.
 
 # %%
-few = tg.tensor(random.normal(size=(8, 10)))
-rank = np.linalg.matrix_rank(covariance(few))
+eight = tg.tensor(random.normal(size=(8, 10)))
+rank = np.linalg.matrix_rank(covariance(eight))
 print(f"8 samples of 10 features: Σ is 10 × 10, and its rank is {rank}")
-variances = F.batch_norm(few, None, None, training=True, eps=0.0).numpy().var(axis=0)
+variances = F.batch_norm(eight, None, None, training=True, eps=0.0).numpy().var(axis=0)
 
 # %% [markdown]
 # ## The cost
@@ -144,7 +144,8 @@ a, b = 1, 3  # the features that are correlated most
 for panel, t, colour in zip(panels, (normalized, whitened), (lesson.BLUE, lesson.RED)):
     panel.plot(t.numpy()[:, a], t.numpy()[:, b], ".", color=colour, markersize=3)
     panel.set_aspect("equal")
-    panel.set(xlim=(-3.6, 3.6), ylim=(-3.6, 3.6), xlabel="a feature", ylabel="another")
+    panel.set(xlim=(-3.6, 3.6), ylim=(-3.6, 3.6))
+    panel.set(xlabel=f"feature {a + 1}", ylabel=f"feature {b + 1}")
 panels[0].set_title(f"Batch norm: correlation {correlation:.2f}")
 panels[1].set_title("Whitened: none")
 panels[2].loglog(ratios.keys(), ratios.values(), "o-", color=lesson.RED)

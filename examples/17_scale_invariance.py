@@ -135,7 +135,7 @@ for scale, results in runs.items():
     print(f"× {scale:<10g}{growth.min():8.5f} to {growth.max():.5f}", end="")
     print(f"{losses.mean():24.3f} ± {losses.std():.3f}")
     trained |= {
-        f"started × {scale:g}: shortest growth in a step": float(np.diff(lengths).min()),
+        f"started × {scale:g}: smallest growth in a step": float(np.diff(lengths).min()),
         f"started × {scale:g}: growth, smallest factor": float(growth.min()),
         f"started × {scale:g}: growth, largest factor": float(growth.max()),
         f"started × {scale:g}: loss of the last quarter, mean over seeds": float(losses.mean()),
@@ -163,7 +163,8 @@ left.set_xlabel("a")
 for scale, results in runs.items():
     for lengths, *_ in results:
         right.semilogy(lengths, color=lesson.BLUE, linewidth=0.8)
-    right.text(steps, lengths[-1] * 0.75, f"started × {scale:g}", color=lesson.BLUE, ha="right")
+    height = lengths[-1] * (0.7 if scale == 0.1 else 1.15)
+    right.text(steps, height, f"started × {scale:g}", color=lesson.BLUE, ha="right")
 right.set_title("Length of the weights: the short grow, the long stay")
 right.set_ylim(0.2, 100)
 right.set_xlabel("step")

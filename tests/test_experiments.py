@@ -55,6 +55,12 @@ def test_gamma_and_beta_are_kept_or_overwritten(start, kept):
     assert (set(norm.bias.tolist()) == {0.0}) is kept
 
 
+def test_only_the_starts_that_are_asked_for_are_trained():
+    trained = disc.train((0.2,), networks=2, epochs=1, seed=0, starts=("without",))
+    assert list(trained) == ["without"]
+    assert len(trained["without"][0.2]) == 2
+
+
 def test_no_network_of_which_one_diverged_has_learned():
     assert summarized([0.1, 0.2], learned_below=0.25)["learns"]
     assert not summarized([0.1, None], learned_below=0.25)["learns"]

@@ -30,7 +30,7 @@ def test_an_average_over_one_more_epoch_finds_the_true_moments(found):
 @lesson("08")
 def test_moments_of_the_first_epochs_cost_accuracy(found):
     error = {name: found[f"{name}: test error, mean over seeds"] for name in RUNS}
-    assert error["again"] < error["even"]
+    assert found["test error, even minus again, mean over seeds"] > 0
     for name in RUNS:
         lowest, highest = (
             found[f"{name}: test error, lowest"],
@@ -165,7 +165,7 @@ def test_a_step_of_gradient_descent_stands_at_a_right_angle_to_the_weights(found
 @lesson("17")
 def test_short_weights_grow_fast_and_long_ones_hardly(found):
     grown = {a: found[f"started × {a}: growth, smallest factor"] for a in (0.1, 1, 10)}
-    assert all(found[f"started × {a}: shortest growth in a step"] > 0 for a in grown)
+    assert all(found[f"started × {a}: smallest growth in a step"] > 0 for a in grown)
     assert grown[0.1] >= 3
     assert found["started × 1: growth, largest factor"] <= 1.2
     assert found["started × 10: growth, largest factor"] <= 1.001

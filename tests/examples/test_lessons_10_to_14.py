@@ -61,8 +61,8 @@ def test_batch_norm_at_a_higher_rate_needs_at_most_half_the_steps(found):
 
 @lesson("12")
 def test_thirty_times_the_rate_is_too_much_without_batch_norm_only(found):
-    assert found["baseline ×30: best accuracy, highest"] < 0.5
-    assert found["BN ×30: best accuracy, mean"] > found["baseline ×30: best accuracy, highest"]
+    assert found["baseline ×30: accuracy in the end, highest"] < 0.15  # guessing is 0.1
+    assert found["BN ×30: accuracy in the end, mean"] > 0.2
 
 
 @lesson("12")

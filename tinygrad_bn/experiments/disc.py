@@ -41,11 +41,18 @@ def network(start: str, std: float) -> nn.Sequential:
     return model
 
 
-def train(stds: Sequence[float], networks: int, epochs: int, seed: int) -> dict:
-    """Trained networks, {start: {std: [network, …]}}: so many from different initial weights."""
+def train(
+    stds: Sequence[float],
+    networks: int,
+    epochs: int,
+    seed: int,
+    starts: Sequence[str] = tuple(STARTS),
+) -> dict:
+    """Trained networks, {start: {std: [network, …]}}: so many from different initial weights, for
+    each of the `starts`."""
     (x, y), _ = points(seed)
-    trained = {start: {std: [] for std in stds} for start in STARTS}
-    progress = Progress("disc", len(STARTS) * len(stds) * networks)
+    trained = {start: {std: [] for std in stds} for start in starts}
+    progress = Progress("disc", len(starts) * len(stds) * networks)
     for start, by_std in trained.items():
         for std, models in by_std.items():
             for k in range(networks):
@@ -70,9 +77,16 @@ def errors(trained: dict, seed: int) -> dict:
     }
 
 
-def run(stds: Sequence[float], networks: int, epochs: int, seed: int) -> dict:
-    """The test error for each standard deviation and start, and the finding in words."""
-    found = errors(train(stds, networks, epochs, seed), seed)
+def run(
+    stds: Sequence[float],
+    networks: int,
+    epochs: int,
+    seed: int,
+    starts: Sequence[str] = tuple(STARTS),
+) -> dict:
+    """The test error for each standard deviation and start, and the finding in words, which is
+    about "with" and "without"."""
+    found = errors(train(stds, networks, epochs, seed, starts), seed)
     learns = {start: sum(s["learns"] for s in settings) for start, settings in found.items()}
     finding = (
         f"The network learns (test error below {100 * _LEARNED_BELOW:.0f} %) from "

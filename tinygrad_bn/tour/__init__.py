@@ -58,7 +58,7 @@ def tour(out: Path, seed: int, quick: bool) -> None:
     start, plan = time.perf_counter(), QUICK if quick else FULL
     with _all_or_nothing(out) as folder, backend.device("cpu"):
         parts = {
-            "disc": lambda: disc.run(**plan.disc, seed=seed),
+            "disc": lambda: disc.run(**plan.disc, seed=seed, starts=("without", "with")),
             "learning_rates": lambda: learning_rates.run(**plan.learning_rates, seed=seed),
             "sigmoids": lambda: sigmoids.run(**plan.sigmoids, seed=seed),
             "convnet": lambda: train_convnet(folder, plan.epochs, seed),
