@@ -109,9 +109,12 @@ lesson.save(figure, "13_sigmoids")
 # Without batch norm the first steps carry the inputs of the last sigmoids to the edge: after 50
 # steps nine of ten lie beyond ±4 in the three networks of the usual pace (in the ten of `--full`,
 # version 0.1.0, between a third and nearly all). It takes hundreds of steps until the inputs are
-# spread, and only then does it learn. Later, too, a quarter of the inputs stay beyond ±4. With
-# batch norm the inputs are spread from the start, and the percentiles hardly move; the accuracy is
-# above 90 % within 50 to 100 steps.
+# spread, and only then does it learn. Later, too, a quarter of the inputs stay beyond ±4.
+#
+# With batch norm the inputs are spread from the start. They do move: over the 1,500 steps the
+# medians come 1.1 away from where they began (without batch norm 4.5), and the 15th and 85th
+# percentile go from 2.1 to 4.0 apart. But they stay where there is a slope: never are more than 3 %
+# of the inputs beyond ±4. The accuracy is above 90 % within 50 to 100 steps.
 #
 # So the claim is borne out here: the sigmoids saturate, and with batch norm they do not. But that
 # is only half of what happens. The other half is in the title, too: without batch norm all images

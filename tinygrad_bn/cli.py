@@ -50,9 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, `head` say, has enough
+    except OSError as error:  # of stdout: its reader, `head` say, has enough, or its disk is full
+        if not isinstance(error, BrokenPipeError):
+            print(f"tinygrad_bn: {error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return status or 1
     return status
 
 
@@ -174,7 +176,9 @@ def _train(arguments: argparse.Namespace) -> int:
             settings = read_config(arguments.config) | settings
         config = Config(**settings)
         return training.start(config, arguments.out or _free_folder(config))
-    except (OSError, RuntimeError, ValueError) as problem:
+    except BrokenPipeError:
+        raise
+    except (MemoryError, OSError, RuntimeError, ValueError) as problem:
         arguments.parser.error(_sentence(problem))
 
 
@@ -193,6 +197,8 @@ def _compare_runs(arguments: argparse.Namespace) -> None:
 
 
 def _sentence(problem: Exception) -> str:
+    if isinstance(problem, MemoryError):
+        return f"not enough memory: {problem}"
     if isinstance(problem, OSError) and problem.filename:
         return f"{problem.filename}: {problem.strerror}"
     return str(problem)

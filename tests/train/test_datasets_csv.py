@@ -51,6 +51,7 @@ def test_what_is_held_out_is_the_seed(tmp_path):
         (["b", "a", "C"], ("C", "a", "b")),
         (["10", "9", "-1"], ("-1", "9", "10")),
         (["1.5", "1e1", "2"], ("1.5", "2", "1e1")),
+        (["1", "1.0"], ("1", "1.0")),
         (["10", "9", "x"], ("10", "9", "x")),
     ],
 )
@@ -60,6 +61,12 @@ def test_classes_are_in_the_order_of_numbers_or_of_the_alphabet(answers, classes
     assert data.classes == classes
     labels = dict(zip(data.x[:, 0], data.labels))
     assert {classes[label] for label in labels.values()} <= set(answers)
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(10, 10), (110, 11), (10_000, 1000)])
+def test_a_class_for_ten_rows_is_not_too_many(rows, classes, tmp_path):
+    data = read(tmp_path, "\n".join(["x,y", *(f"{k},{k % classes}" for k in range(rows))]))
+    assert len(data.classes) == classes
 
 
 @pytest.mark.parametrize(
@@ -114,6 +121,18 @@ def test_a_class_may_hold_commas_and_letters_of_all_kinds(tmp_path):
         (TABLE.encode("utf-16"), ", line 1: got the byte 0xff, wants UTF-8"),
         ("a,kind\n" + "1,x\n" * 9, ": got 9 rows of 1 classes in column 'kind', wants at least 5"),
         ("a,kind\n1,x\n2,y\n", ": got 2 rows of 2 classes in column 'kind', wants at least 5 rows"),
+        (
+            "a,price\n" + "".join(f"{k},{k / 7}\n" for k in range(600)),
+            ": got 600 rows of 600 classes in column 'price', wants at most 60: classes, not a qua",
+        ),
+        (
+            "a,kind\n" + "".join(f"{k},{k % 11}\n" for k in range(109)),
+            ": got 109 rows of 11 classes in column 'kind', wants at most 10",
+        ),
+        (
+            "a,year\n" + "".join(f"{k},{k % 1001}\n" for k in range(10_010)),
+            ": got 10,010 rows of 1,001 classes in column 'year', wants at most 1,000",
+        ),
         ("a,kind\n", ": got 0 rows of 0 classes in column 'kind', wants at least 5 rows"),
     ],
 )

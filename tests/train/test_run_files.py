@@ -101,6 +101,11 @@ def test_a_bad_line_is_named_with_its_number(line, tmp_path):
         ("summary.json", "{}", "state: got None, wants one of"),
         ("summary.json", '{"state": "diverged", "diverged": null}', "diverged: got None"),
         ("summary.json", '{"state": "diverged", "diverged": {"epoch": "<b>"}}', "epoch: got '<b>'"),
+        (
+            "summary.json",
+            f'{{"state": "diverged", "diverged": {{"epoch": {10**30}}}}}',
+            "diverged: epoch: got 1000000000000000000000000000000, wants at most 1,000,000",
+        ),
         ("summary.json", '{"state": "finished", "seconds": "1"}', "seconds: got '1'"),
         ("summary.json", '{"state": "finished", "test_accuracy": 2}', "test_accuracy: got 2"),
         ("summary.json", " " * 2_000_000, "got more than 1,048,576 bytes"),

@@ -86,6 +86,14 @@ def test_ctrl_c_stops_after_the_step_and_saves(tmp_path, cpu_only, by):
     assert (folder / "index.html").exists()
 
 
+@pytest.mark.parametrize("end", ["> /dev/full", "| head -n 1", "2>&-"])
+def test_a_run_that_nobody_can_read_goes_on(tmp_path, cpu_only, end):
+    words = map(str, [sys.executable, "-m", "tinygrad_bn", "train", *flags(SMALL), "--out", "run"])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(f"{' '.join(words)} {end}", shell=True, cwd=tmp_path, env=environment)
+    assert summary(tmp_path / "run")["state"] == "finished"
+
+
 # --- Told by flags and files ----------------------------------------------------------------------
 
 

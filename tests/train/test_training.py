@@ -1,11 +1,10 @@
 """A training run leaves a folder, and goes on from it as if it had not stopped."""
 
-import contextlib
 import math
 
 import numpy as np
 import pytest
-from runs import bits, metrics, small, summary
+from runs import Killed, bits, killed_after, metrics, small, stopped_after, summary
 
 import tinygrad_bn as tg
 from tinygrad_bn.train import checkpoint, loop, run, training
@@ -20,45 +19,6 @@ def through(tmp_path_factory):
     folder = tmp_path_factory.mktemp("through") / "run"
     assert training.start(small(), folder) == 0
     return folder
-
-
-class Killed(BaseException):
-    """Nothing after it runs."""
-
-
-@contextlib.contextmanager
-def killed_after(steps):
-    """In the block a run ends without a word when it has made so many steps."""
-    read = run.Run._read
-
-    def counted(self, unread, progress):
-        read(self, unread, progress)
-        if self.state.steps >= steps:
-            raise Killed
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.Run, "_read", counted)
-        with contextlib.suppress(Killed):
-            yield
-            raise AssertionError("the run made fewer steps")
-
-
-@contextlib.contextmanager
-def stopped_after(steps):
-    """In the block a run is asked to stop when it has made so many steps."""
-    made, read = [], run.Run._read
-
-    def counted(self, unread, progress):
-        read(self, unread, progress)
-        made.append(self.state.steps)
-
-    def asked():
-        return bool(made) and made[-1] >= steps
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.Run, "_read", counted)
-        patch.setattr(training, "_stop_requests", lambda: contextlib.nullcontext(asked))
-        yield
 
 
 # --- The folder -----------------------------------------------------------------------------------
@@ -175,14 +135,30 @@ def test_what_else_a_run_depends_on_is_in_its_checkpoint(tmp_path, settings):
 def test_in_place_of_a_damaged_checkpoint_the_one_before_is_used(tmp_path, through, capsys, file):
     with killed_after(31):
         training.start(small(), tmp_path / "run")
-    newest, _ = sorted((tmp_path / "run" / "checkpoints").iterdir(), reverse=True)
+    newest, before = sorted((tmp_path / "run" / "checkpoints").iterdir(), reverse=True)
     (newest / file).write_bytes((newest / file).read_bytes()[:-9])
     capsys.readouterr()
     training.resume(tmp_path / "run", None)
     said = capsys.readouterr().out
     assert f"{newest} is damaged" in said
-    assert "the one before is used\ngoing on after epoch 1, step 0" in said
+    assert f"in its place {before} is used\ngoing on after epoch 1\n" in said
     assert bits(tmp_path / "run") == bits(through)
+
+
+def test_a_damaged_checkpoint_takes_no_place_among_those_that_are_kept(tmp_path):
+    with killed_after(31):
+        training.start(small(keep=1), tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    training.resume(tmp_path / "run", None)
+    newest = checkpoint.checkpoints(folder)[0]
+    with stopped_after(newest_steps := 50):
+        training.resume(tmp_path / "run", 9)
+    (checkpoint.checkpoints(folder)[0] / "state.json").write_text("")
+    with stopped_after(newest_steps - 2):
+        training.resume(tmp_path / "run", None)
+    assert checkpoint.checkpoints(folder)[0].name == "step-00000048"
+    assert newest.exists()
+    assert (folder / "damaged-step-00000050").exists()
 
 
 def test_if_no_checkpoint_is_whole_nothing_is_trained(tmp_path):
@@ -204,6 +180,55 @@ def test_the_checkpoint_of_another_model_is_refused(tmp_path):
         training.resume(tmp_path / "run", None)
 
 
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        (150, "rows 180 in the checkpoint, now 135"),
+        (-1, r"classes \['a', 'b'\] in the .* \['b', 'x'\]"),
+    ],
+)
+def test_a_run_on_data_that_have_changed_is_refused(tmp_path, rows, what):
+    def write(names, n):
+        lines = [f"{k % 7},{k % 5},{names[k % 7 > 3]}" for k in range(n)]
+        (tmp_path / "t.csv").write_text("\n".join(["u,v,class", *lines]))
+
+    write("ab", 250)
+    config = small(data="csv", path=str(tmp_path / "t.csv"), schedule="constant")
+    with stopped_after(4):
+        training.start(config, tmp_path / "run")
+    write("xb" if rows < 0 else "ab", 250 if rows < 0 else rows * 5 // 4)
+    with pytest.raises(ValueError, match=f"the data have changed: {what}"):
+        training.resume(tmp_path / "run", None)
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    inside = []
+
+    def resume_too(self, progress, stopped):
+        with pytest.raises(FileExistsError, match="another process is training there"):
+            training.resume(tmp_path / "run", None)
+        inside.append(self.state.epoch)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.Run, "train_epoch", resume_too)
+        with pytest.raises(Killed):
+            training.start(small(), tmp_path / "run")
+    assert inside == [0]
+
+
+def test_the_end_of_a_run_is_forgotten_when_it_goes_on(tmp_path):
+    training.start(small(epochs=1), tmp_path / "run")
+    with killed_after(20):
+        training.resume(tmp_path / "run", 3)
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_what_a_killed_start_left_is_no_run(tmp_path):
+    (tmp_path / "run" / ".unfinished-x").mkdir(parents=True)
+    assert training.start(small(epochs=1), tmp_path / "run") == 0
+
+
 def test_a_run_can_go_on_to_more_epochs_and_not_to_fewer(tmp_path):
     settings = {"schedule": "constant"}
     training.start(small(**settings), tmp_path / "run")
@@ -212,6 +237,10 @@ def test_a_run_can_go_on_to_more_epochs_and_not_to_fewer(tmp_path):
     assert bits(tmp_path / "run") == bits(tmp_path / "through")
     with pytest.raises(ValueError, match="epochs: got 4, and 5 are done"):
         training.resume(tmp_path / "run", 4)
+    with stopped_after(80):
+        training.resume(tmp_path / "run", 6)
+    with pytest.raises(ValueError, match="got 5, and 5 and a part of the next are done"):
+        training.resume(tmp_path / "run", 5)
 
 
 def test_a_run_that_is_complete_is_only_looked_at_again(through, capsys):
@@ -219,94 +248,6 @@ def test_a_run_that_is_complete_is_only_looked_at_again(through, capsys):
     assert training.resume(through, None) == 0
     assert "going on after epoch 3" in capsys.readouterr().out
     assert bits(through) == before
-
-
-# --- What goes wrong ------------------------------------------------------------------------------
-
-
-def test_a_run_that_diverges_says_where_and_keeps_the_last_good_checkpoint(tmp_path, capsys):
-    """From the second epoch on, the learning rate is beyond all bounds."""
-
-    def suddenly(self, base, t, group):
-        return base if t < 1 else 1e30
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.lr_scheduler.CosineAnnealingLR, "_rate", suddenly)
-        assert training.start(small(norm="none", epochs=5), tmp_path / "run") == 1
-    end = summary(tmp_path / "run")
-    assert end["state"] == "diverged"
-    assert end["diverged"]["epoch"] == 2
-    assert end["diverged"]["step"] >= 2
-    assert "the loss is nan" in end["diverged"]["what"]
-    assert "linear(" in end["diverged"]["where"]
-    assert "its arguments are finite, in Sequential." in end["diverged"]["where"]
-    assert "test_accuracy" not in end
-    assert "the last good checkpoint: " in capsys.readouterr().out
-    (kept,) = (tmp_path / "run" / "checkpoints").iterdir()
-    arrays, _ = checkpoint.read_checkpoint(kept)
-    assert all(np.isfinite(array).all() for array in arrays["model"].values())
-    assert len(metrics(tmp_path / "run")) == 1
-
-
-def test_a_checkpoint_that_is_not_finite_is_not_written(tmp_path):
-    made = run.Run(small(), tmp_path)
-    made.state.epoch = 2
-    parameter = next(iter(made.model.parameters()))
-    parameter.data = (parameter * math.inf).data
-    with pytest.raises(run.DivergedError, match=r"epoch 2, step 15: 1\.weight is not finite"):
-        made.save()
-    assert not (tmp_path / "checkpoints").exists()
-
-
-@pytest.mark.parametrize("at", [1, 3])
-def test_a_full_disk_does_not_end_the_training(tmp_path, monkeypatch, capsys, through, at):
-    """The disk is full when the checkpoint of epoch `at` is written."""
-    made, write = [], run.save_checkpoint
-
-    def full(path, *what):
-        made.append(path)
-        if len(made) == at:
-            raise OSError(28, "No space left on device", str(path))
-        write(path, *what)
-
-    monkeypatch.setattr(run, "save_checkpoint", full)
-    assert training.start(small(), tmp_path / "run") == (1 if at == 3 else 0)
-    captured = capsys.readouterr()
-    assert "not written, but the training goes on: [Errno 28] No space left" in captured.out
-    assert ("not written: [Errno 28]" in captured.err) == (at == 3)
-    assert len(metrics(tmp_path / "run")) == 3
-    monkeypatch.undo()
-    training.resume(tmp_path / "run", None)
-    assert bits(tmp_path / "run") == bits(through)
-
-
-def test_a_folder_with_something_in_it_is_not_touched(tmp_path):
-    (tmp_path / "run").mkdir()
-    training.start(small(epochs=1), tmp_path / "run")  # an empty one is as good as none
-    before = bits(tmp_path / "run")
-    with pytest.raises(FileExistsError, match="run is there already; --resume goes on with it"):
-        training.start(small(seed=1), tmp_path / "run")
-    assert bits(tmp_path / "run") == before
-
-
-@pytest.mark.parametrize(
-    ("settings", "error", "message"),
-    [
-        ({"model": "convnet"}, ValueError, "model: got convnet, which wants images"),
-        ({"shift": 1}, ValueError, "shift, flip: want images"),
-        ({"data": "csv"}, ValueError, "path: got none"),
-        ({"data": "mnist", "path": "nowhere"}, FileNotFoundError, "nowhere"),
-    ],
-)
-def test_what_cannot_be_trained_leaves_no_folder(tmp_path, settings, error, message):
-    with pytest.raises(error, match=message):
-        training.start(small(**settings), tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_holds_no_run_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no config\.toml, so no run"):
-        training.resume(tmp_path, None)
 
 
 # --- On a GPU -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ same numbers, but for the times.
 """
 
 import contextlib
+import io
 import json
 import os
 import tempfile
@@ -114,7 +115,13 @@ def train_convnet(folder: Path, epochs: int, seed: int) -> dict:
     config = Config("digits", model="convnet", schedule="cosine", epochs=epochs, seed=seed)
     with tempfile.TemporaryDirectory() as elsewhere:
         run = Path(elsewhere) / "digits-convnet-batch"
-        training.start(config, run)
+        print("convnet: training", flush=True)
+        with contextlib.redirect_stdout(io.StringIO()):  # which names a folder that will be gone
+            status = training.start(config, run)
+        if status == 130:
+            raise KeyboardInterrupt  # which the training has noted, and stopped
+        if status:
+            raise RuntimeError("its training failed")
         found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
         report = (run / "index.html").read_bytes()
     (folder / "training_run.html").write_bytes(report)

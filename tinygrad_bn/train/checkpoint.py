@@ -3,13 +3,14 @@
     step-00000690/
       model.safetensors       the state dict of the model, with PyTorch's names and layouts
       optimizer.safetensors   the arrays of the optimizer's state dict
-      state.json              everything else, and the sizes and SHA-256 of the two files
+      state.json              everything else, and sizes and SHA-256 of all three
 
 A checkpoint is written under another name, flushed to the disk, and renamed. Whoever is killed, at
 any moment, leaves whole checkpoints, and perhaps a rest that the next one to write removes.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -29,6 +30,11 @@ from ..optim import Optimizer
 from ..optim.lr_scheduler import LRScheduler
 
 _REST = ".unfinished-"
+_FILES = ("model.safetensors", "optimizer.safetensors")
+
+
+class DamagedError(ValueError):
+    """A checkpoint is not as it was written."""
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -38,7 +44,9 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, whole or damaged, the newest first."""
-    return sorted(folder.glob("step-" + "[0-9]" * 8), reverse=True)
+    steps = {path: path.name.removeprefix("step-") for path in folder.glob("step-*")}
+    numbered = [path for path, step in steps.items() if step.isdecimal() and len(step) >= 8]
+    return sorted(numbered, key=lambda path: int(steps[path]), reverse=True)
 
 
 def save_checkpoint(
@@ -57,9 +65,10 @@ def save_checkpoint(
         unfinished.mkdir()
         for name, values in arrays.items():
             write_safetensors(unfinished / f"{name}.safetensors", values)
-        files = {file.name: _fingerprint(file) for file in sorted(unfinished.iterdir())}
-        content = json.dumps({**state, "more": more, "files": files}, allow_nan=False)
-        write_whole(unfinished / "state.json", content.encode())
+        files = {file.name: _fingerprint(file.read_bytes()) for file in unfinished.iterdir()}
+        state = {**state, "more": more, "files": files}
+        content = {"state": state, "fingerprint": _fingerprint(_dumped(state))}
+        write_whole(unfinished / "state.json", _dumped(content))
         _flush_folder(unfinished)
         if path.exists():  # a damaged one: a rename replaces no folder that holds something
             remove_checkpoint(path)
@@ -74,38 +83,60 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Go on from a checkpoint; returns `more`.
 
-    One that is not as it was written is a ValueError that says what is damaged. One of another
-    model is a RuntimeError that lists the keys, and one of another optimizer a ValueError.
+    One that is not as it was written is a DamagedError. One of another model is a RuntimeError that
+    lists the keys, and one of another optimizer a ValueError.
     """
     arrays, state = read_checkpoint(path)
     try:
         model.load_state_dict(arrays["model"])
     except RuntimeError as error:
         raise RuntimeError(f"{path}: {error}") from error
-    saved = {}
-    for name, value in {**arrays["optimizer"], **state["optimizer"]["counts"]}.items():
+    try:
+        optimizer.load_state_dict(_optimizer_state(arrays["optimizer"], state["optimizer"]))
+        schedule.load_state_dict(state["schedule"])
+        generator, keys = state["random"]
+        keys = {device: np.array(numbers, np.uint32) for device, numbers in keys.items()}
+        random_numbers.set_random_state((generator, keys))
+        return state["more"]
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise DamagedError(f"{path}: {error!r}: wants what save_checkpoint writes") from error
+
+
+def _optimizer_state(arrays: Mapping[str, np.ndarray], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dict whose arrays and counts are named NUMBER.NAME."""
+    state = {}
+    for name, value in {**arrays, **saved["counts"]}.items():
         number, _, what = name.partition(".")
-        saved.setdefault(int(number), {})[what] = value
-    groups = state["optimizer"]["param_groups"]
-    optimizer.load_state_dict({"state": saved, "param_groups": groups})
-    schedule.load_state_dict(state["schedule"])
-    generator, keys = state["random"]
-    keys = {device: np.array(numbers, np.uint32) for device, numbers in keys.items()}
-    random_numbers.set_random_state((generator, keys))
-    return state["more"]
+        state.setdefault(int(number), {})[what] = value
+    return {"state": state, "param_groups": saved["param_groups"]}
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    """The arrays and the state of a checkpoint, once all is as it was written; else a ValueError
-    says what is damaged."""
+    """The arrays and the state of a checkpoint, once all is as it was written; else a DamagedError
+    says what is not."""
     try:
-        state = json.loads((path / "state.json").read_bytes())
-        for name, fingerprint in state["files"].items():
-            if (found := _fingerprint(path / name)) != fingerprint:
-                raise ValueError(f"{name}: got {found}, wants {fingerprint}")
-        return {Path(name).stem: read_safetensors(path / name) for name in state["files"]}, state
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        content = json.loads((path / "state.json").read_bytes())
+        state, wanted = content["state"], {"state.json": content["fingerprint"]}
+        found = {"state.json": _fingerprint(_dumped(state))}
+        files = {name: (path / name).read_bytes() for name in _FILES}
+        found |= {name: _fingerprint(file) for name, file in files.items()}
+        wanted |= {name: state["files"][name] for name in _FILES}
+        for name in wanted:
+            if found[name] != wanted[name]:
+                raise ValueError(f"{name}: got {found[name]}, wants {wanted[name]}")
+        return {Path(name).stem: read_safetensors(path / name) for name in _FILES}, state
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
+
+
+def put_aside(path: Path) -> None:
+    """Give a damaged checkpoint a name under which it is no checkpoint any more."""
+    os.replace(path, _free(path.with_name(f"damaged-{path.name}")))
+
+
+def _free(path: Path) -> Path:
+    others = (path.with_name(f"{path.name}-{k}") for k in itertools.count(2))
+    return next(each for each in itertools.chain([path], others) if not each.exists())
 
 
 def remove_checkpoint(path: Path) -> None:
@@ -140,8 +171,12 @@ def remove_rests(folder: Path) -> None:
         shutil.rmtree(rest, ignore_errors=True)
 
 
-def _fingerprint(file: Path) -> str:
-    content = file.read_bytes()
+def _dumped(state: Mapping[str, Any]) -> bytes:
+    """As JSON, which read and dumped again is the same."""
+    return json.dumps(state, allow_nan=False).encode()
+
+
+def _fingerprint(content: bytes) -> str:
     return f"{len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}"
 
 

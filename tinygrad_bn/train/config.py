@@ -17,6 +17,7 @@ from .models import ACTIVATIONS, MODELS, NORMS
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "step")
+MOST_EPOCHS = 10**6
 _USUAL_RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}
 
 
@@ -69,6 +70,8 @@ class Config:
                 choice(field.name, getattr(self, field.name), *field.metadata["choices"])
         for name in ("epochs", "batch_size", "keep"):
             whole(name, getattr(self, name), 1)
+        if self.epochs > MOST_EPOCHS:
+            raise ValueError(f"epochs: got {self.epochs:,}, wants at most {MOST_EPOCHS:,}")
         for name in ("shift", "patience", "prefetch", "seed"):
             whole(name, getattr(self, name), 0)
         for name in ("width", "depth"):

@@ -12,8 +12,8 @@ from ..backend import device_of, on_device_of, to_device
 def batches(x: Any, y: Any, size: int, generator: np.random.Generator) -> Iterator[tuple[Any, Any]]:
     """One epoch: x and y, shuffled, in batches of at most `size` rows.
 
-    The batches differ by at most one row, so that no last one is too small for batch norm. Call
-    again for another epoch: the generator goes on.
+    The batches differ by at most one row: no last one is a small rest. Call again for another
+    epoch: the generator goes on.
 
     >>> x = np.arange(10)
     >>> [len(a) for a, b in batches(x, x, 4, np.random.default_rng(0))]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .data import batches
+from .streams import AUGMENTATION, ORDER, stream
 
 _AT_ONCE = 4096  # rows in float64
 
@@ -38,8 +39,9 @@ class Standardization:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """x in float32, standardized."""
-        scale = np.float32(1) / self.std.astype(np.float32)
-        return (x.astype(np.float32) - self.mean.astype(np.float32)) * scale
+        mean, scale = self.mean.astype(np.float32), (1 / self.std).astype(np.float32)
+        with np.errstate(over="ignore"):  # what is beyond all that was seen may come out infinite
+            return (x.astype(np.float32) - mean) * scale
 
 
 def shifted(images: np.ndarray, most: int, random: np.random.Generator) -> np.ndarray:
@@ -73,10 +75,10 @@ class Pipeline:
 
     def epoch(self, number: int, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The batches of an epoch (from 1) from number `first` (from 0) on."""
-        order = np.random.default_rng([self.seed, number])
+        order = stream(self.seed, ORDER, number)
         pairs = enumerate(batches(self.x, self.y, self.batch_size, order))
         for k, (inputs, targets) in itertools.islice(pairs, first, None):
-            random = np.random.default_rng([self.seed, number, k])
+            random = stream(self.seed, AUGMENTATION, number, k)
             if self.shift:
                 inputs = shifted(inputs, self.shift, random)
             if self.flip:

@@ -1,8 +1,15 @@
 """How far a long run is: a bar by tqdm if it is installed and stdout is a terminal, else lines."""
 
+import contextlib
 import sys
 import time
 from typing import Any
+
+
+def say(text: str) -> None:
+    """Print a line. That nobody can read it any more (a full disk, a closed pipe) ends no work."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 class Progress:
@@ -26,7 +33,7 @@ class Progress:
                 self._bar.close()
         elif last or time.monotonic() - self._last_line >= self.seconds_between_lines:
             self._last_line = time.monotonic()
-            print(f"{self.what}: {self.done}/{self.total}, {note}", flush=True)
+            say(f"{self.what}: {self.done}/{self.total}, {note}")
 
 
 class TrainingProgress:
@@ -37,8 +44,8 @@ class TrainingProgress:
     def __init__(self, name: str, epochs: int, samples: int, done: int) -> None:
         """`samples` in an epoch; `done`: how many were seen before."""
         self.epochs, self.samples = epochs, samples
-        self._last_line = time.monotonic()
-        self._seen, self._seconds = 0, 0.0
+        self._last_line = self._since = time.monotonic()
+        self._seen = 0  # epochs, since this start
         self._bar = _terminal_bar(
             desc=name, total=epochs * samples, initial=done, unit=" samples", unit_scale=True
         )
@@ -54,8 +61,9 @@ class TrainingProgress:
 
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is done; `record` is its line in metrics.jsonl."""
-        self._seen, self._seconds = self._seen + 1, self._seconds + record["seconds"]
-        left = (self.epochs - record["epoch"]) * self._seconds / self._seen
+        self._seen += 1
+        each = (time.monotonic() - self._since) / self._seen
+        left = (self.epochs - record["epoch"]) * each
         validation = ""
         if "validation_loss" in record:
             accuracy = 100 * record["validation_accuracy"]
@@ -72,7 +80,7 @@ class TrainingProgress:
         if self._bar is not None:
             self._bar.write(text)
         else:
-            print(text, flush=True)
+            say(text)
 
     def close(self) -> None:
         if self._bar is not None:

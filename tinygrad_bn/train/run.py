@@ -25,11 +25,13 @@ from ..creation import tensor
 from ..graph import Tensor
 from ..nn.files import require_safetensors
 from ..optim import lr_scheduler
+from ..recording import no_grad
 from .checkpoint import (
+    DamagedError,
     checkpoint_path,
     checkpoints,
     load_checkpoint,
-    read_checkpoint,
+    put_aside,
     remove_checkpoint,
     save_checkpoint,
 )
@@ -39,6 +41,7 @@ from .loop import evaluate, training_step
 from .models import MODELS, Between
 from .pipeline import Pipeline, Standardization, prefetched
 from .progress import TrainingProgress
+from .streams import HELD_OUT, stream
 from .upload import uploaded
 
 _SECONDS_BETWEEN_READINGS = 0.5  # of the losses on a GPU: a reading waits for it
@@ -77,6 +80,8 @@ class Run:
         if (config.shift or config.flip) and self.data.x.ndim != 4:
             shape = self.data.x.shape[1:]
             raise ValueError(f"shift, flip: want images, but an input has shape {shape}")
+        if config.shift and config.shift >= min(self.data.x.shape[2:]):
+            raise ValueError(f"shift: got {config.shift}, wants less than an image has pixels")
         x, y, held_x, held_y = _split(self.data, config.validation, config.seed)
         standardize = Standardization.of(x)
         self.validation = (standardize(held_x), held_y) if len(held_x) else None
@@ -84,6 +89,18 @@ class Run:
         augmentation = {"shift": config.shift, "flip": config.flip}
         self.pipeline = Pipeline(x, y, standardize, config.batch_size, config.seed, **augmentation)
         self.begin()
+        self._try_smallest_batch()
+        self.begin()
+
+    def _try_smallest_batch(self) -> None:
+        """A ValueError now, if the model takes no batch of that size: not after the first step."""
+        smallest = len(self.pipeline.x) // self.pipeline.steps
+        inputs = self.pipeline.standardize(self.pipeline.x[:smallest])
+        try:
+            with no_grad():
+                self.model(tensor(inputs, device=self.config.device))
+        except ValueError as error:
+            raise ValueError(f"batch_size: some batches have {smallest}; {error}") from error
 
     def begin(self) -> None:
         """Make the model, and what trains it, as they are before the first step."""
@@ -178,12 +195,10 @@ class Run:
             "accuracy": state.right / state.seen,
         }
         if self.validation:
-            since = time.perf_counter()
             loss, accuracy = evaluate(self.model, *self.validation)
             if not math.isfinite(loss):
                 raise DivergedError(*self.last_step, "outputs on validation data are not finite")
             record |= {"validation_loss": loss, "validation_accuracy": accuracy}
-            state.seconds += time.perf_counter() - since
         before = sum(r["seconds"] for r in state.history)
         seconds = state.seconds - before
         record |= {"seconds": seconds, "samples_per_second": state.seen / seconds}
@@ -220,18 +235,10 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint, and remove those that are no longer kept. What cannot be written is
         an OSError, what is not finite a DivergedError."""
-        state = self.state
-        for key, value in self.model.state_dict().items():
-            if not np.isfinite(value.cpu().numpy()).all():
-                raise DivergedError(*self.last_step, f"{key} is not finite after it")
-        more = {
-            **dataclasses.asdict(state),
-            "classes": self.data.classes,
-            "standardize": {
-                "mean": self.pipeline.standardize.mean.tolist(),
-                "std": self.pipeline.standardize.std.tolist(),
-            },
-        }
+        state, lost = self.state, self._not_finite()
+        if lost:
+            raise DivergedError(*self.last_step, f"{lost} is not finite after it")
+        more = {**dataclasses.asdict(state), "data": self._data()}
         path = checkpoint_path(self.checkpoints, state.steps)
         save_checkpoint(path, self.model, self.optimizer, self.schedule, more)
         for old in checkpoints(self.checkpoints)[self.config.keep :]:
@@ -244,45 +251,86 @@ class Run:
         best = self.state.best
         return None if best is None else checkpoint_path(self.checkpoints, best["step"])
 
+    def _data(self) -> dict[str, Any]:
+        """What tells whether the data are those that a checkpoint was trained on."""
+        standardize = self.pipeline.standardize
+        return {
+            "rows": len(self.pipeline.x),
+            "classes": list(self.data.classes),
+            "mean": standardize.mean.tolist(),
+            "std": standardize.std.tolist(),
+        }
+
     def restore(self, say: Callable[[str], None]) -> bool:
-        """Go on from the newest checkpoint that is whole; of one that is not, `say` what is wrong.
-        False if there is no checkpoint. One of another model is an error."""
-        found = checkpoints(self.checkpoints)
-        for path in found:
+        """Go on from the newest checkpoint that is whole; `say` is told of those that are not, and
+        they get other names. False if there is no checkpoint. If none is whole, or it is one of
+        another model or of other data, that is an error, and all is left as it is."""
+        damaged = []
+        for path in checkpoints(self.checkpoints):
             try:
-                read_checkpoint(path)
-            except ValueError as error:
-                say(f"{error}\nthe one before is used")
+                more = load_checkpoint(path, self.model, self.optimizer, self.schedule)
+                state = State(**{f.name: more[f.name] for f in dataclasses.fields(State)})
+                data = more["data"]
+            except (DamagedError, KeyError, TypeError) as error:
+                say(str(error))
+                damaged.append(path)
                 continue
-            more = load_checkpoint(path, self.model, self.optimizer, self.schedule)
-            names = [f.name for f in dataclasses.fields(State)]
-            self.state = State(**{name: more[name] for name in names})
+            for what, value in self._data().items():
+                if data[what] != value:
+                    short = f"{data[what]!r:.60} in the checkpoint, now {value!r:.60}"
+                    raise ValueError(f"{path}: the data have changed: {what} {short}")
+            if damaged:
+                say(f"in its place {path} is used")
+            for other in damaged:
+                put_aside(other)
+            self.state = state
             return True
-        if found:
-            raise ValueError(f"{self.checkpoints}: none of {len(found)} checkpoints is whole")
+        if damaged:
+            raise ValueError(f"{self.checkpoints}: none of {len(damaged)} checkpoints is whole")
         return False
 
     def where_it_diverged(self, error: DivergedError) -> str | None:
-        """Which op made the first value that is not finite: the steps from the last checkpoint on
-        are made again, and looked at."""
+        """Which op made the first value that is not finite, if that can be found: the steps since
+        the last checkpoint are made again, first to see after which one the parameters were lost,
+        then to look at that one. What was trained is given up."""
+        last = (error.epoch, error.step)
+        lost = self._replay(last, lambda *_: None) or last
+        return self._replay(lost, self._watch)
+
+    def _replay(self, last: tuple[int, int], make_last: Callable) -> Any:
+        """Make the steps since the last checkpoint again, up to `last`, an epoch and its step; that
+        one by `make_last`, whose answer is returned. Before that, the step after which a parameter
+        is not finite ends it, and is returned."""
         self.begin()
         self.restore(lambda _: None)
-        if self.state.epoch != error.epoch - 1:
-            return None
+        if self.state.epoch != last[0] - 1:
+            return None  # its checkpoint could not be written
         self.model.train()
-        batches = uploaded(self.pipeline.epoch(error.epoch, self.state.step), self.config.device)
+        batches = uploaded(self.pipeline.epoch(last[0], self.state.step), self.config.device)
         with closing(batches), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             for number, (inputs, targets) in enumerate(batches, start=self.state.step + 1):
-                if number < error.step:
-                    self._plain(inputs, targets)
-                    continue
-                try:
-                    with detect_anomaly():
-                        self._plain(inputs, targets)
-                except FloatingPointError as found:
-                    what, _, place = str(found).partition("\n  recorded at ")
-                    return f"{what}, {place.partition(', ')[2]}"  # not the line of the command
-                return None
+                if number == last[1]:
+                    return make_last(number, inputs, targets)
+                self._plain(inputs, targets)
+                if self._not_finite():
+                    return last[0], number
+        return None
+
+    def _watch(self, number: int, inputs: Any, targets: Any) -> str | None:
+        try:
+            with detect_anomaly():
+                self._plain(inputs, targets)
+        except FloatingPointError as found:
+            what, _, place = str(found).partition("\n  recorded at ")
+            return f"in step {number}: {what}, {place.partition(', ')[2]}"  # no line of the user's
+        lost = self._not_finite()
+        return lost and f"in step {number}: after the update {lost} is not finite"
+
+    def _not_finite(self) -> str | None:
+        """The first parameter or buffer that has a NaN or an infinity."""
+        for key, value in self.model.state_dict().items():
+            if not np.isfinite(value.cpu().numpy()).all():
+                return key
         return None
 
 
@@ -294,6 +342,10 @@ def _loss(record: dict[str, Any]) -> float:
 def _split(data: Dataset, share: float, seed: int) -> tuple[np.ndarray, ...]:
     """(x, labels, and those that are held out of them for validation)."""
     held = round(share * len(data.x))
-    order = np.random.default_rng(seed).permutation(len(data.x))
+    if share and not 0 < held < len(data.x):
+        raise ValueError(
+            f"validation: got {share} of {len(data.x):,} rows, wants some on each side"
+        )
+    order = stream(seed, HELD_OUT).permutation(len(data.x))
     here, there = np.sort(order[held:]), np.sort(order[:held])
     return data.x[here], data.labels[here], data.x[there], data.labels[there]

@@ -100,9 +100,7 @@ def _epochs(path: Path) -> list[Record]:
             raise ValueError(f"{path}, line {number}: got {shown!r:.40}, wants JSON") from error
         try:
             record = _record(found)
-            before = record["epoch"] = whole("epoch", record.get("epoch"), before + 1)
-            if before > _MOST_EPOCHS:
-                raise ValueError(f"epoch: got {before!r:.40}, wants at most {_MOST_EPOCHS:,}")
+            before = record["epoch"] = _epoch("epoch", record.get("epoch"), before + 1)
             for name in ("loss", "accuracy"):
                 if name not in record:
                     raise ValueError(f"{name}: got none, wants a number")
@@ -122,12 +120,18 @@ def _summary(path: Path) -> Record:
         if summary["state"] == "diverged":
             if not isinstance(where := summary.get("diverged"), dict):
                 raise ValueError(f"diverged: got {where!r:.40}, wants where")
-            whole("diverged: epoch", where.get("epoch"), 1)
+            _epoch("diverged: epoch", where.get("epoch"), 1)
     except RecursionError as error:
         raise ValueError(f"{path}: got lists in lists, wants names and values") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return summary
+
+
+def _epoch(name: str, value: Any, least: int) -> int:
+    if (epoch := whole(name, value, least)) > _MOST_EPOCHS:
+        raise ValueError(f"{name}: got {epoch!r:.40}, wants at most {_MOST_EPOCHS:,}")
+    return epoch
 
 
 def _record(found: Any) -> Record:

@@ -10,6 +10,7 @@ index.html       the report, with loss.svg and accuracy.svg
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import platform
 import signal
@@ -20,19 +21,26 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
+
 from ..backend import module_on
 from ..files import write_whole
-from .checkpoint import read_checkpoint
+from .checkpoint import checkpoints, read_checkpoint, remove_rests
 from .config import Config, as_toml, read_config
 from .loop import evaluate
-from .progress import TrainingProgress
+from .progress import TrainingProgress, say
 from .run import DivergedError, Run
 from .run_report import write_report
 
 
 def start(config: Config, folder: Path) -> int:
-    """Train in `folder`, which is new or empty; returns the exit status of the command: 0, 1 (it
-    diverged, or the last checkpoint could not be written), 130 (it was stopped)."""
+    """Train in `folder`, which is new or empty; returns the exit status of the command: 0; 1, if it
+    diverged or something could not be written; 130, if it was stopped."""
+    if folder.is_dir():
+        remove_rests(folder)
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is there already; --resume goes on with it")
     if config.path is not None:  # whoever resumes may be in another folder
@@ -40,34 +48,60 @@ def start(config: Config, folder: Path) -> int:
     module_on(config.device)
     run = Run(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.toml", as_toml(config).encode())
-    return _train(run, folder)
+    with _alone_in(folder):
+        if any(folder.iterdir()):
+            raise FileExistsError(f"{folder}: another process was faster")
+        write_whole(folder / "config.toml", as_toml(config).encode())
+        return _train(run, folder)
 
 
 def resume(folder: Path, epochs: int | None) -> int:
-    """Go on with the run in `folder`, to another number of epochs if one is given."""
+    """Go on with the run in `folder`, to another number of epochs if one is given; returns what
+    `start` does."""
     if not (folder / "config.toml").exists():
         raise FileNotFoundError(f"{folder} holds no config.toml, so no run")
-    config = Config(**read_config(folder / "config.toml"))
-    if epochs is not None:
-        config = dataclasses.replace(config, epochs=epochs)
-    module_on(config.device)
-    run = Run(config, folder)
-    if run.restore(print):
-        if run.state.epoch > config.epochs:
-            raise ValueError(f"epochs: got {config.epochs}, and {run.state.epoch} are done")
-        print(f"going on after epoch {run.state.epoch}, step {run.state.step}")
-    else:
-        print("no checkpoint yet: from the start")
-    write_whole(folder / "config.toml", as_toml(config).encode())
-    return _train(run, folder)
+    with _alone_in(folder):
+        remove_rests(folder)
+        config = Config(**read_config(folder / "config.toml"))
+        if epochs is not None:
+            config = dataclasses.replace(config, epochs=epochs)
+        module_on(config.device)
+        run = Run(config, folder)
+        if run.restore(say):
+            done, begun = run.state.epoch, run.state.step
+            if done + bool(begun) > config.epochs:
+                have = f"{done} and a part of the next are" if begun else f"{done} are"
+                raise ValueError(f"epochs: got {config.epochs}, and {have} done")
+            say(f"going on after epoch {done}" + f" and {begun} steps" * bool(begun))
+        else:
+            say("no checkpoint yet: from the start")
+        (folder / "summary.json").unlink(missing_ok=True)  # of an end that is none any more
+        write_whole(folder / "config.toml", as_toml(config).encode())
+        return _train(run, folder)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """In the block no other process may train in this folder (where the system has flock)."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FileExistsError(f"{folder}: another process is training there") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _train(run: Run, folder: Path) -> int:
     """Train to the end, and leave what tells of it."""
-    samples, done = len(run.pipeline.x), run.state.epoch * len(run.pipeline.x) + run.state.seen
-    progress = TrainingProgress(folder.name, run.config.epochs, samples, done)
-    diverged = unsaved = None
+    done = run.state.epoch * len(run.pipeline.x) + run.state.seen
+    progress = TrainingProgress(folder.name, run.config.epochs, len(run.pipeline.x), done)
+    diverged = unsaved = where = None
     with _stop_requests() as stopped, contextlib.closing(progress):
         try:
             while not run.complete and not stopped():
@@ -77,6 +111,9 @@ def _train(run: Run, folder: Path) -> int:
                 unsaved = _saved(run, folder, progress)
         except DivergedError as error:
             diverged = error
+    if diverged:
+        with contextlib.suppress(ValueError):  # no checkpoint is whole
+            where = run.where_it_diverged(diverged)  # and is again as the last checkpoint has it
     summary = {
         "state": "diverged" if diverged else run.complete or "interrupted",
         "epochs": run.state.epoch,
@@ -88,12 +125,8 @@ def _train(run: Run, folder: Path) -> int:
         "diverged": None,
     }
     if diverged:
-        summary["diverged"] = {
-            "epoch": diverged.epoch,
-            "step": diverged.step,
-            "what": str(diverged),
-        }
-        summary["diverged"]["where"] = run.where_it_diverged(diverged)
+        place = {"epoch": diverged.epoch, "step": diverged.step}
+        summary["diverged"] = {**place, "what": str(diverged), "where": where}
     elif run.complete:
         summary |= _tested(run)
     try:
@@ -105,8 +138,9 @@ def _train(run: Run, folder: Path) -> int:
         unsaved = error
     _tell(run, folder, summary)
     if unsaved:
-        print(f"not written: {unsaved}", file=sys.stderr)
-    return 130 if summary["state"] == "interrupted" else 1 if diverged or unsaved else 0
+        with contextlib.suppress(OSError):
+            print(f"not written: {unsaved}", file=sys.stderr)
+    return 1 if diverged or unsaved else 130 if summary["state"] == "interrupted" else 0
 
 
 def _saved(run: Run, folder: Path, progress: TrainingProgress) -> OSError | None:
@@ -126,35 +160,49 @@ def _write_metrics(run: Run, folder: Path) -> None:
     write_whole(folder / "metrics.jsonl", "".join(lines).encode())
 
 
-def _tested(run: Run) -> dict[str, float]:
-    """Loss and accuracy on the test data after the last epoch, and after the best."""
+def _tested(run: Run) -> dict[str, float | None]:
+    """Loss and accuracy on the test data after the last epoch, and the accuracy after the best;
+    None for what is not finite, or cannot be had."""
     loss, accuracy = evaluate(run.model, *run.test)
-    found = {"test_loss": loss, "test_accuracy": accuracy, "best_test_accuracy": accuracy}
-    if run.state.best["epoch"] != run.state.epoch and run.best_path.exists():
-        run.model.load_state_dict(read_checkpoint(run.best_path)[0]["model"])
-        found["best_test_accuracy"] = evaluate(run.model, *run.test)[1]
-    return found
+    best = accuracy
+    if run.state.best["epoch"] != run.state.epoch:
+        try:
+            run.model.load_state_dict(read_checkpoint(run.best_path)[0]["model"])
+            best = evaluate(run.model, *run.test)[1]
+        except ValueError as error:
+            say(f"the best epoch cannot be tested: {error}")
+            best = None
+    found = {"test_loss": loss, "test_accuracy": accuracy, "best_test_accuracy": best}
+    return {
+        name: value if value is not None and math.isfinite(value) else None
+        for name, value in found.items()
+    }
 
 
 def _tell(run: Run, folder: Path, summary: dict[str, Any]) -> None:
     """The last lines: what came out, and where it is."""
+    kept = checkpoints(run.checkpoints)
     if summary["state"] == "interrupted":
         epoch, step = run.last_step
-        print(f"stopped after step {step} of epoch {epoch}; to go on: ", end="")
-        print(f"tinygrad-bn train --resume {folder}")
-        return
-    if summary["state"] == "diverged":
-        print(f"diverged: {summary['diverged']['what']}")
-        if summary["diverged"]["where"]:
-            print(summary["diverged"]["where"])
-        kept = run.best_path
-        print(f"the last good checkpoint: {kept}" if kept else "no checkpoint was written before")
-    else:
-        best = (
-            f"{100 * summary['best_test_accuracy']:.2f} % after the best, {summary['best_epoch']}"
+        where = (
+            f"after step {step} of epoch {epoch}" if run.state.steps else "before the first step"
         )
-        print(f"test accuracy {100 * summary['test_accuracy']:.2f} % after the last epoch, {best}")
-    print(folder / "index.html")
+        say(f"stopped {where}; to go on: tinygrad-bn train --resume {folder}")
+    elif summary["state"] == "diverged":
+        say(f"diverged: {summary['diverged']['what']}")
+        if summary["diverged"]["where"]:
+            say(summary["diverged"]["where"])
+        say(f"the last good checkpoint: {kept[0]}" if kept else "it was before any checkpoint")
+    else:
+        last, best = (
+            "not finite" if summary[name] is None else f"{100 * summary[name]:.2f} %"
+            for name in ("test_accuracy", "best_test_accuracy")
+        )
+        say(f"test accuracy {last} after the last epoch")
+        if summary["best_epoch"] != summary["epochs"]:
+            say(f"test accuracy {best} after epoch {summary['best_epoch']}, of the lowest loss")
+    if (folder / "index.html").exists():
+        say(str(folder / "index.html"))
 
 
 def _versions() -> dict[str, str]:
@@ -179,7 +227,8 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        os.write(2, b"\nstopping after this step; once more to stop at once\n")  # print may be busy
+        with contextlib.suppress(OSError):  # and not by print, which may be busy
+            os.write(2, b"\nstopping after this step; once more to stop at once\n")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -24,15 +24,15 @@ class Dataset:
 
 
 def split(
-    x: np.ndarray, labels: np.ndarray, held_out: int, seed: int
+    x: np.ndarray, labels: np.ndarray, held_out: int, random: np.random.Generator
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """The rows, shuffled by the seed: (x, labels) to train on, and as many as `held_out` to test.
+    """The rows, shuffled: (x, labels) to train on, and as many as `held_out` to test.
 
-    >>> (x, _), (test_x, _) = split(np.arange(5), np.arange(5), 1, seed=0)
+    >>> (x, _), (test_x, _) = split(np.arange(5), np.arange(5), 1, np.random.default_rng(0))
     >>> x, test_x
     (array([2, 4, 3, 0]), array([1]))
     """
-    order = np.random.default_rng(seed).permutation(len(x))
+    order = random.permutation(len(x))
     train, test = order[: len(x) - held_out], order[len(x) - held_out :]
     return (x[train], labels[train]), (x[test], labels[test])
 

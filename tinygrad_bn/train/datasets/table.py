@@ -7,17 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
+from ..streams import DATA, stream
 from .dataset import Dataset, content_of, split
 
 _LARGEST = float(np.finfo(np.float32).max)
+_MOST_CLASSES = 1000
 
 
 def csv_table(path: Path, seed: int, target: str | None) -> Dataset:
     """The rows of a CSV file (commas, UTF-8), of which the seed holds out a fifth to test on.
 
     The column `target` (None: the last) holds the class, text or a number; classes are in the order
-    of their numbers, or else of the alphabet. All other cells are finite numbers, the features
-    (n, F) float32. Blank lines are passed over; an error names the line and the column.
+    of their numbers, or else of the alphabet, and told apart as texts: 1 and 1.0 are two. More than
+    ten of them, and more than a tenth of the rows, are a quantity and refused, as are more than
+    1,000. All other cells are finite numbers, the features (n, F) float32. Blank lines are passed
+    over; an error names the line and the column.
     """
     header, *rows = _lines(path)
     names = _names(path, header)
@@ -35,12 +39,15 @@ def csv_table(path: Path, seed: int, target: str | None) -> Dataset:
             raise ValueError(f"{path}, line {line}, column {target!r}: got none, wants a class")
         features.append([_number(path, line, name, cell) for name, cell in row.items()])
     classes = _in_order(set(answers))
+    got = f"{len(rows):,} rows of {len(classes):,} classes in column {target!r:.60}"
     if len(rows) < 5 or len(classes) < 2:
-        got = f"{len(rows)} rows of {len(classes)} classes"
-        raise ValueError(f"{path}: got {got} in column {target!r}, wants at least 5 rows of 2")
+        raise ValueError(f"{path}: got {got}, wants at least 5 rows of 2")
+    most = min(max(10, len(rows) // 10), _MOST_CLASSES)
+    if len(classes) > most:
+        raise ValueError(f"{path}: got {got}, wants at most {most:,}: classes, not a quantity")
     index = {name: k for k, name in enumerate(classes)}
     labels = np.array([index[answer] for answer in answers], np.int64)
-    train, test = split(np.array(features, np.float32), labels, len(rows) // 5, seed)
+    train, test = split(np.array(features, np.float32), labels, len(rows) // 5, stream(seed, DATA))
     return Dataset(*train, *test, tuple(classes))
 
 
