@@ -47,8 +47,9 @@ def test_the_file_of_a_run_gives_the_run_back(tmp_path_factory, path, lr):
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.1), ("adam", 1e-3), ("adamw", 1e-3)])
 def test_the_learning_rate_depends_on_the_optimizer_unless_it_is_given(optimizer, lr):
-    assert Config("disc", optimizer=optimizer).lr == lr
-    assert Config("disc", optimizer=optimizer, lr=0.5).lr == 0.5
+    assert Config("disc", optimizer=optimizer).filled().lr == lr
+    assert Config("disc", optimizer=optimizer, lr=0.5).filled().lr == 0.5
+    assert "lr" not in as_toml(Config("disc", optimizer=optimizer))  # so that another may follow
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,11 @@ def test_seeds_are_one_line_with_their_mean(compared):
 
 
 def test_other_data_are_no_comparison(compared):
-    page, _, _ = compared(run(0.96), run(0.98, data="disc"))
-    assert "The runs learned different data" in page.text["p"]
+    page, _, printed = compared(run(0.96), run(0.98, data="disc"))
+    finding = "The runs learned different data, so their numbers do not compare"
+    assert page.text["h1"] == page.text["title"] == finding
+    assert finding in printed
+    assert "best:" not in printed
 
 
 def test_names_are_text_and_long_ones_are_cut(compared):

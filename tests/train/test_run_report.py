@@ -100,7 +100,7 @@ def test_a_diverged_run_is_a_cross_and_has_no_test_accuracy(tmp_path):
 
 def test_settings_that_were_chosen_are_told_from_all(tmp_path):
     page, text = report(write_run(tmp_path / "run", epochs(1), finished(), norm="group"))
-    assert "Other than the defaults: data digits, model convnet, norm group" in page.text["p"]
+    assert "What was chosen: data digits, model convnet, norm group" in page.text["p"]
     assert "<td>momentum</td><td>0.9</td>" in text
     assert "momentum" not in page.text["p"]
 

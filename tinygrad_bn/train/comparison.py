@@ -20,6 +20,7 @@ from .run_files import RunFiles, curve, measured, read_run
 from .run_report import name_of, plot_by_epoch, shown, table_by_epoch
 
 _LABEL = {"width": 24, "max_lines": 3, "placeholder": " …"}  # of a line in a plot
+_OTHER_DATA = "The runs learned different data, so their numbers do not compare"
 _RIGHT = {"test": "of the test set right", "validation": "of the validation data right"}
 
 
@@ -62,12 +63,13 @@ def compare_runs(folders: Sequence[Path], out: Path) -> None:
     settings, score = _settings(runs, differing)
     runs = [run for setting in settings for run in setting.runs]
     header, rows = _header(runs, differing), [_row(run, runs, differing) for run in runs]
-    finding = _finding(settings, score)
+    other_data = {"data", "path", "target"} & {*differing}
+    finding = _OTHER_DATA if other_data else _finding(settings, score)
     page = _page(finding, settings, score, differing, table(header, rows))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, page.encode())
     _print_table([header, *rows])
-    print(f"\n{finding}\n{out}")
+    print("", *_notes(settings), finding, out, sep="\n")
 
 
 def _read(folders: Sequence[Path]) -> list[RunFiles]:
@@ -128,14 +130,11 @@ def _finding(settings: Sequence[_Setting], score: str) -> str:
     return said + ", but their ranges overlap" * overlap
 
 
-def _notes(settings: Sequence[_Setting], differing: Sequence[str]) -> list[str]:
+def _notes(settings: Sequence[_Setting]) -> list[str]:
     """What makes the comparison weak."""
-    notes = []
-    if {"data", "path", "target"} & {*differing}:
-        notes.append("The runs learned different data, so their numbers do not compare.")
     if len(settings) > 1 and all(len(setting.runs) == 1 for setting in settings):
-        notes.append("Each setting ran once: with other seeds the order may be another.")
-    return notes
+        return ["Each setting ran once: with other seeds the order may be another."]
+    return []
 
 
 # --- The table ------------------------------------------------------------------------------------
@@ -175,7 +174,7 @@ def _page(
     finding: str, settings: Sequence[_Setting], score: str, differing: Sequence[str], runs: str
 ) -> str:
     figures = [_figure(settings, what) for what in ("loss", "accuracy")]
-    notes = _notes(settings, differing) + [MISSING] * ("<svg" not in figures[0])
+    notes = _notes(settings) + [MISSING] * ("<svg" not in figures[0])
     parts = [*map(note, notes), runs]
     if any(len(setting.runs) > 1 for setting in settings):
         header = ["settings", "runs", "diverged", f"{name_of(score)} of the others"]

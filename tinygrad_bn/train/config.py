@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import inspect
 import json
 import sys
 import typing
@@ -81,14 +82,25 @@ class Config:
         for name in ("dropout", "momentum", "validation"):
             if not 0 <= number(name, getattr(self, name)) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, wants a number in [0, 1)")
-        if self.lr is None:
-            object.__setattr__(self, "lr", _USUAL_RATES[self.optimizer])
-        if not number("lr", self.lr) > 0:
+        if self.lr is not None and not number("lr", self.lr) > 0:
             raise ValueError(f"lr: got {self.lr!r}, wants a number above 0")
         if self.capture and self.device == "cpu":
             raise ValueError("capture: wants a GPU, and device is cpu")
         if self.patience and not self.validation:
             raise ValueError("patience: wants validation data, and validation is 0")
+
+
+    def filled(self) -> "Config":
+        """The same, with numbers for what depends on the optimizer and the model.
+
+        >>> Config("disc").lr, Config("disc").filled().lr, Config("disc").filled().width
+        (None, 0.1, 64)
+        """
+        usual = {"lr": _USUAL_RATES[self.optimizer]}
+        sizes = inspect.signature(MODELS[self.model]).parameters
+        usual |= {name: sizes[name].default for name in ("width", "depth")}
+        missing = {name: value for name, value in usual.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing)
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Config))

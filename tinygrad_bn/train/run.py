@@ -104,16 +104,16 @@ class Run:
 
     def begin(self) -> None:
         """Make the model, and what trains it, as they are before the first step."""
-        config = self.config
+        config = self.config.filled()
         random_numbers.manual_seed(config.seed)
-        sizes = {"width": config.width, "depth": config.depth}
         with device(config.device):
             self.model = MODELS[config.model](
                 self.data.x.shape[1:],
                 len(self.data.classes),
                 Between(config.norm, config.impl, config.activation),
+                width=config.width,
+                depth=config.depth,
                 dropout=config.dropout,
-                **{name: size for name, size in sizes.items() if size is not None},
             )
         parameters, rate = self.model.parameters(), {"lr": config.lr}
         decay = {"weight_decay": config.weight_decay}

@@ -67,7 +67,7 @@ def read_run(folder: Path) -> RunFiles:
     _content(path, _MEBIBYTE)
     settings = read_config(path)  # which names the file
     try:
-        config = Config(**settings)
+        config = Config(**settings).filled()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return RunFiles(

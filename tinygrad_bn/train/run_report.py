@@ -179,13 +179,12 @@ def table_by_epoch(header: Sequence, rows: Sequence[Sequence]) -> tuple[str, str
 
 def _settings(config: Config) -> str:
     """What was set, and folded out all settings."""
-    fields = dataclasses.fields(Config)
-    rows = [(field.name, getattr(config, field.name)) for field in fields]
-    chosen = ", ".join(
-        f"{name} {value}" for field, (name, value) in zip(fields, rows) if value != field.default
-    )
+    usual = Config(config.data, model=config.model, optimizer=config.optimizer).filled()
+    rows = list(dataclasses.asdict(config).items())
+    more = [f"{name} {value}" for name, value in rows if value != getattr(usual, name)]
+    chosen = ", ".join([f"data {config.data}", f"model {config.model}", *more])
     every = folded("all settings", table(["setting", "value"], rows))
-    return section("Settings", paragraph(f"Other than the defaults: {chosen}."), every)
+    return section("Settings", paragraph(f"What was chosen: {chosen}."), every)
 
 
 def _work(run: RunFiles) -> str:
