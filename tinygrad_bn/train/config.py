@@ -89,7 +89,6 @@ class Config:
         if self.patience and not self.validation:
             raise ValueError("patience: wants validation data, and validation is 0")
 
-
     def filled(self) -> "Config":
         """The same, with numbers for what depends on the optimizer and the model.
 
