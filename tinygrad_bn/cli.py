@@ -1,13 +1,13 @@
 """The commands: `python -m tinygrad_bn tour`, `train`, `draw`, `ops`, `compare`, …"""
 
 import argparse
+import contextlib
 import importlib
 import inspect
 import io
-import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from . import ops
 from .backend import get_default_device, module_on
 from .diagram import NOTATIONS, THEMES, VIEWS, draw
 from .diagram.batch_norm import worked_example
+from .files import free_path
 from .graph import Tensor
 from .primitive import Op
 from .recording import tracing
@@ -167,7 +168,7 @@ def _tour(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     settings = dict(vars(arguments))
     settings = {name: settings[name] for name in FIELDS if name in settings}
-    try:
+    with _in_a_sentence(arguments):
         if arguments.resume:
             if arguments.config or arguments.out or {*settings} - {"epochs"}:
                 raise ValueError("--resume: takes --epochs, and else the settings that the run has")
@@ -175,33 +176,29 @@ def _train(arguments: argparse.Namespace) -> int:
         if arguments.config:
             settings = read_config(arguments.config) | settings
         config = Config(**settings)
-        return training.start(config, arguments.out or _free_folder(config))
-    except BrokenPipeError:
-        raise
-    except (MemoryError, OSError, RuntimeError, ValueError) as problem:
-        arguments.parser.error(_sentence(problem))
-
-
-def _free_folder(config: Config) -> Path:
-    """runs/DATA-MODEL-NORM, or the first of …-2, …-3 that is free."""
-    name = Path("runs") / f"{config.data}-{config.model}-{config.norm}"
-    numbered = (name.with_name(f"{name.name}-{k}") for k in itertools.count(2))
-    return next(folder for folder in itertools.chain([name], numbered) if not folder.exists())
+        usual = Path("runs") / f"{config.data}-{config.model}-{config.norm}"
+        return training.start(config, arguments.out or free_path(usual))
 
 
 def _compare_runs(arguments: argparse.Namespace) -> None:
-    try:
+    with _in_a_sentence(arguments):
         compare_runs(arguments.folders, arguments.out)
-    except (OSError, RuntimeError, ValueError) as problem:
-        arguments.parser.error(_sentence(problem))
 
 
-def _sentence(problem: Exception) -> str:
-    if isinstance(problem, MemoryError):
-        return f"not enough memory: {problem}"
-    if isinstance(problem, OSError) and problem.filename:
-        return f"{problem.filename}: {problem.strerror}"
-    return str(problem)
+@contextlib.contextmanager
+def _in_a_sentence(arguments: argparse.Namespace) -> Iterator[None]:
+    """End with one sentence on what goes wrong in the block, but for a reader that has enough."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except MemoryError as problem:
+        arguments.parser.error(f"not enough memory: {problem}")
+    except OSError as problem:
+        named = f"{problem.filename}: {problem.strerror}" if problem.filename else str(problem)
+        arguments.parser.error(named)
+    except (RuntimeError, ValueError) as problem:
+        arguments.parser.error(str(problem))
 
 
 def _draw(arguments: argparse.Namespace) -> None:

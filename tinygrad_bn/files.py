@@ -1,6 +1,7 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and names that are free."""
 
 import errno
+import itertools
 import os
 import tempfile
 from pathlib import Path
@@ -21,3 +22,9 @@ def write_whole(path: Path, content: bytes) -> None:
             os.replace(part, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def free_path(path: Path) -> Path:
+    """`path` if nothing is there, or else the first of NAME-2, NAME-3, … that is free."""
+    numbered = (path.with_name(f"{path.name}-{k}") for k in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not each.exists())

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..random_numbers import manual_seed
-from ..train import Progress, digits
+from ..train import Progress, accuracy, digits
 from ..train.models import Between, convnet
 from ..train.summary import spread
-from .steps import accuracy, steps
+from .steps import steps
 
 BASE_RATE = 0.05
 EVERY = 10  # so many steps apart the test images are looked at

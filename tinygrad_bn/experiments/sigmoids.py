@@ -5,9 +5,9 @@ import numpy as np
 from .. import nn
 from ..nn.init import normal
 from ..random_numbers import manual_seed
-from ..train import Progress, digits
+from ..train import Progress, accuracy, digits
 from ..train.models import Between, mlp
-from .steps import accuracy, inputs_of, steps
+from .steps import inputs_of, steps
 
 PERCENTILES = (15, 50, 85)  # those of the paper
 _SATURATED = 4.0  # beyond, the slope of a sigmoid is below 0.018; at 0 it is 0.25

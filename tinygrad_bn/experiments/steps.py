@@ -1,6 +1,5 @@
 """Training one step at a time, so that an experiment can measure on the way."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ from ..graph import Tensor
 from ..nn import Module, Sequential
 from ..optim import SGD
 from ..recording import no_grad
-from ..train import batches, evaluate, training_step
+from ..train import batches, training_step
 
 
 def steps(
@@ -38,13 +37,6 @@ def steps(
                 step(Tensor(inputs), Tensor(targets))
             done += 1
             yield done
-
-
-def accuracy(model: Module, x: Any, y: Any) -> float | None:
-    """The share of x that the model, in evaluation mode, puts into its class y; None where the
-    model diverged."""
-    found = evaluate(model, x, y)[1]
-    return None if math.isnan(found) else found
 
 
 def inputs_of(model: Sequential, index: int, x: Any) -> np.ndarray:

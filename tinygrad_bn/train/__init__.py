@@ -2,13 +2,14 @@
 
 from .data import batches
 from .datasets import digits, disc
-from .loop import History, error_rate, evaluate, fit, training_step
+from .loop import History, accuracy, error_rate, evaluate, fit, training_step
 from .progress import Progress
 from .upload import uploaded
 
 __all__ = [
     "History",
     "Progress",
+    "accuracy",
     "batches",
     "digits",
     "disc",

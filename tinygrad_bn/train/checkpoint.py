@@ -10,7 +10,6 @@ any moment, leaves whole checkpoints, and perhaps a rest that the next one to wr
 """
 
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ import numpy as np
 
 from .. import random_numbers
 from ..backend import to_device
-from ..files import write_whole
+from ..files import free_path, write_whole
 from ..graph import Tensor
 from ..nn import Module
 from ..nn.files import read_safetensors, write_safetensors
@@ -131,12 +130,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict[
 
 def put_aside(path: Path) -> None:
     """Give a damaged checkpoint a name under which it is no checkpoint any more."""
-    os.replace(path, _free(path.with_name(f"damaged-{path.name}")))
-
-
-def _free(path: Path) -> Path:
-    others = (path.with_name(f"{path.name}-{k}") for k in itertools.count(2))
-    return next(each for each in itertools.chain([path], others) if not each.exists())
+    os.replace(path, free_path(path.with_name(f"damaged-{path.name}")))
 
 
 def remove_checkpoint(path: Path) -> None:
@@ -165,9 +159,14 @@ def _taken(model: Module, optimizer: Optimizer, schedule: LRScheduler) -> tuple[
     return {"model": parameters, "optimizer": arrays}, state
 
 
+def rests(folder: Path) -> list[Path]:
+    """What was not finished in a folder."""
+    return list(folder.glob(f"{_REST}*"))
+
+
 def remove_rests(folder: Path) -> None:
-    """Remove what was not finished here."""
-    for rest in folder.glob(f"{_REST}*"):
+    """Remove what was not finished in a folder."""
+    for rest in rests(folder):
         shutil.rmtree(rest, ignore_errors=True)
 
 

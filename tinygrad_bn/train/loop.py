@@ -172,8 +172,14 @@ def evaluate(model: Module, x: Any, y: Any) -> tuple[float, float]:
     return float(losses) / y.size, int(right) / y.size
 
 
+def accuracy(model: Module, x: Any, y: Any) -> float | None:
+    """The share of x (n, …) that the model, in evaluation mode, puts into its class y; None where
+    `evaluate` gives NaN."""
+    found = evaluate(model, x, y)[1]
+    return None if math.isnan(found) else found
+
+
 def error_rate(model: Module, x: Any, y: Any) -> float | None:
-    """The share of x (n, …) that the model, in evaluation mode, puts into another class than y;
-    None where `evaluate` gives NaN."""
-    accuracy = evaluate(model, x, y)[1]
-    return None if math.isnan(accuracy) else 1.0 - accuracy
+    """The share that it puts into another class; None where `accuracy` is."""
+    right = accuracy(model, x, y)
+    return None if right is None else 1.0 - right

@@ -40,7 +40,7 @@ from .datasets import Dataset, load
 from .loop import evaluate, training_step
 from .models import MODELS, Between
 from .pipeline import Pipeline, Standardization, prefetched
-from .progress import TrainingProgress
+from .progress import TrainingProgress, say
 from .streams import HELD_OUT, stream
 from .upload import uploaded
 
@@ -261,16 +261,16 @@ class Run:
             "std": standardize.std.tolist(),
         }
 
-    def restore(self, say: Callable[[str], None]) -> bool:
-        """Go on from the newest checkpoint that is whole; `say` is told of those that are not, and
-        they get other names. False if there is no checkpoint. If none is whole, or it is one of
+    def restore(self) -> bool:
+        """Go on from the newest checkpoint that is whole; it is said which are not, and they get
+        other names. False if there is no checkpoint. If none is whole, or it is one of
         another model or of other data, that is an error, and all is left as it is."""
         damaged = []
         for path in checkpoints(self.checkpoints):
             try:
                 more = load_checkpoint(path, self.model, self.optimizer, self.schedule)
                 state = State(**{f.name: more[f.name] for f in dataclasses.fields(State)})
-                data = more["data"]
+                data = {what: more["data"][what] for what in self._data()}
             except (DamagedError, KeyError, TypeError) as error:
                 say(str(error))
                 damaged.append(path)
@@ -302,7 +302,7 @@ class Run:
         one by `make_last`, whose answer is returned. Before that, the step after which a parameter
         is not finite ends it, and is returned."""
         self.begin()
-        self.restore(lambda _: None)
+        self.restore()
         if self.state.epoch != last[0] - 1:
             return None  # its checkpoint could not be written
         self.model.train()

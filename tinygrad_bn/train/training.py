@@ -28,7 +28,7 @@ except ImportError:  # on Windows
 
 from ..backend import module_on
 from ..files import write_whole
-from .checkpoint import checkpoints, read_checkpoint, remove_rests
+from .checkpoint import checkpoints, read_checkpoint, remove_rests, rests
 from .config import Config, as_toml, read_config
 from .loop import evaluate
 from .progress import TrainingProgress, say
@@ -39,9 +39,7 @@ from .run_report import write_report
 def start(config: Config, folder: Path) -> int:
     """Train in `folder`, which is new or empty; returns the exit status of the command: 0; 1, if it
     diverged or something could not be written; 130, if it was stopped."""
-    if folder.is_dir():
-        remove_rests(folder)
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and _holds_something(folder):
         raise FileExistsError(f"{folder} is there already; --resume goes on with it")
     if config.path is not None:  # whoever resumes may be in another folder
         config = dataclasses.replace(config, path=str(Path(config.path).expanduser().absolute()))
@@ -49,8 +47,9 @@ def start(config: Config, folder: Path) -> int:
     run = Run(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(folder):
-        if any(folder.iterdir()):
+        if _holds_something(folder):
             raise FileExistsError(f"{folder}: another process was faster")
+        remove_rests(folder)
         write_whole(folder / "config.toml", as_toml(config).encode())
         return _train(run, folder)
 
@@ -67,7 +66,7 @@ def resume(folder: Path, epochs: int | None) -> int:
             config = dataclasses.replace(config, epochs=epochs)
         module_on(config.device)
         run = Run(config, folder)
-        if run.restore(say):
+        if run.restore():
             done, begun = run.state.epoch, run.state.step
             if done + bool(begun) > config.epochs:
                 have = f"{done} and a part of the next are" if begun else f"{done} are"
@@ -78,6 +77,11 @@ def resume(folder: Path, epochs: int | None) -> int:
         (folder / "summary.json").unlink(missing_ok=True)  # of an end that is none any more
         write_whole(folder / "config.toml", as_toml(config).encode())
         return _train(run, folder)
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether there is more than what a killed process did not finish."""
+    return {*folder.iterdir()} > {*rests(folder)}
 
 
 @contextlib.contextmanager
