@@ -197,9 +197,9 @@ def test_the_same_seed_gives_the_same_numbers(quick, bare):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--seed", "-1"], "tinygrad_bn tour: argument --seed: got '-1', wants a whole number ≥ 0"),
-        (["--out", "file"], "tinygrad_bn tour: --out: file is a file, wants a folder"),
-        (["--out", "file/x"], "tinygrad_bn tour: --out: cannot write to file/x: Not a directory"),
+        (["--seed", "-1"], "tinygrad-bn tour: argument --seed: got '-1', wants a whole number ≥ 0"),
+        (["--out", "file"], "tinygrad-bn tour: --out: file is a file, wants a folder"),
+        (["--out", "file/x"], "tinygrad-bn tour: --out: cannot write to file/x: Not a directory"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(

@@ -15,7 +15,7 @@ from . import ops
 from .backend import get_default_device, module_on
 from .diagram import NOTATIONS, THEMES, VIEWS, draw
 from .diagram.batch_norm import worked_example
-from .files import free_path
+from .files import new_folder
 from .graph import Tensor
 from .primitive import Op
 from .recording import tracing
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except OSError as error:  # of stdout: its reader, `head` say, has enough, or its disk is full
         if not isinstance(error, BrokenPipeError):
-            print(f"tinygrad_bn: {error}", file=sys.stderr)
+            print(f"tinygrad-bn: {error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return status or 1
     return status
@@ -65,7 +65,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tinygrad_bn", description="An autograd engine that speaks batch norm.")
+    parser = _Parser(prog="tinygrad-bn", description="An autograd engine that speaks batch norm.")
     parser.add_argument("--version", action="store_true", help="print the version")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="command")
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "--resume",
         type=Path,
         metavar="DIR",
-        help="go on with the run there (to --epochs, if given)",
+        help="go on with the run there (to --epochs, if given, with the schedule for so many)",
     )
     add_flags(command.add_argument_group("settings, also keys of the TOML file"))
     command.set_defaults(command=_train, parser=command)
@@ -176,8 +176,14 @@ def _train(arguments: argparse.Namespace) -> int:
         if arguments.config:
             settings = read_config(arguments.config) | settings
         config = Config(**settings)
-        usual = Path("runs") / f"{config.data}-{config.model}-{config.norm}"
-        return training.start(config, arguments.out or free_path(usual))
+        if arguments.out:
+            return training.start(config, arguments.out)
+        folder = new_folder(Path("runs") / f"{config.data}-{config.model}-{config.norm}")
+        try:
+            return training.start(config, folder)
+        finally:
+            with contextlib.suppress(OSError):  # it holds something: the run began
+                folder.rmdir()
 
 
 def _compare_runs(arguments: argparse.Namespace) -> None:

@@ -1,9 +1,11 @@
 """Files that are written whole or not at all, and names that are free."""
 
+import contextlib
 import errno
 import itertools
 import os
-import tempfile
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -12,19 +14,36 @@ def write_whole(path: Path, content: bytes) -> None:
     OSError that names the path, and leaves no half of a file."""
     if path.exists() and not path.is_file():  # renamed over /dev/null, a file would take its place
         raise FileExistsError(errno.EEXIST, "exists, and is no regular file", str(path))
+    part = path.with_name(f".unfinished-{secrets.token_hex(8)}")
     try:
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as folder:
-            part = Path(folder) / "part"
-            with open(part, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
+        with open(part, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):  # it has moved, or cannot be removed either
+            part.unlink()
 
 
 def free_path(path: Path) -> Path:
     """`path` if nothing is there, or else the first of NAME-2, NAME-3, … that is free."""
-    numbered = (path.with_name(f"{path.name}-{k}") for k in itertools.count(2))
-    return next(each for each in itertools.chain([path], numbered) if not each.exists())
+    return next(each for each in _numbered(path) if not each.exists())
+
+
+def new_folder(path: Path) -> Path:
+    """Make a folder at `path`, or else at the first of NAME-2, NAME-3, … that is free; of two
+    processes each gets its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for each in _numbered(path):  # without end
+        with contextlib.suppress(FileExistsError):
+            each.mkdir()
+            break
+    return each
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    yield path
+    yield from (path.with_name(f"{path.name}-{k}") for k in itertools.count(2))

@@ -64,6 +64,13 @@ def test_the_seconds_left_are_judged_from_the_epochs_since_this_start(capsys, cl
     assert left == ["6", "8", "4", "0"]  # 3 × 2, 2 × 8/2, 1 × 12/3
 
 
+def test_an_epoch_that_was_begun_before_counts_for_what_was_left_of_it(capsys, clock):
+    shown = TrainingProgress("run", 8, 5000, 4 * 5000 + 4000)
+    clock.now += 1.0
+    shown.epoch(RECORD)
+    assert capsys.readouterr().out.endswith(", 15 s left\n")  # three epochs of five
+
+
 def test_a_long_epoch_leaves_lines_on_its_way(capsys, clock):
     """Ten seconds after the last line, whatever that said, and not at each step."""
     shown = TrainingProgress("run", 8, 5000, 0)
@@ -117,16 +124,16 @@ def test_the_bar_starts_at_what_was_done_before(capsys, on_a_terminal):
 
 
 def test_the_bar_says_how_it_goes_below_the_lines_of_the_epochs(capsys, on_a_terminal, clock):
-    shown = on_a_terminal("run", 8, 300, 0)
+    shown = on_a_terminal("run", 8, 300, 4 * 300)
     clock.now += 100  # a bar needs no lines on the way
-    shown.step(300, 1, 300, 0.5, 0.75)
+    shown.step(300, 5, 300, 0.5, 0.75)
     shown.epoch(RECORD)
     shown.close()
     out = capsys.readouterr().out
     assert " of 300 samples" not in out
     line = "epoch 5/8, loss 0.2500, accuracy 90.0 %, 12,346 samples/s, 300 s left\n"
     assert f"\r{line}" in out  # the bar was wiped away before
-    assert "epoch 1/8, loss 0.5000, accuracy 75.0 %]" in out.partition(line)[2]
+    assert "epoch 5/8, loss 0.5000, accuracy 75.0 %]" in out.partition(line)[2]
 
 
 def test_without_tqdm_a_terminal_gets_lines(capsys, on_a_terminal, clock, monkeypatch):

@@ -126,6 +126,29 @@ def test_a_run_without_a_name_gets_one_that_is_free(tmp_path, monkeypatch):
     assert names == ["disc-mlp-batch", "disc-mlp-batch-2", "disc-mlp-batch-3"]
 
 
+def test_two_runs_without_a_name_at_the_same_time_get_two(tmp_path, monkeypatch):
+    """The first is still reading its data when the second begins."""
+    monkeypatch.chdir(tmp_path)
+    start = training.start
+
+    def meanwhile(config, folder):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "start", start)
+            run_command(*flags(SMALL | {"epochs": 1, "seed": 2}))
+        return start(config, folder)
+
+    monkeypatch.setattr(training, "start", meanwhile)
+    assert run_command(*flags(SMALL | {"epochs": 1, "seed": 1})) == 0
+    for name, seed in (("disc-mlp-batch", 1), ("disc-mlp-batch-2", 2)):
+        assert f"seed = {seed}\n" in (tmp_path / "runs" / name / "config.toml").read_text()
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, "--data", "mnist", "--path", "nowhere")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 def test_a_run_can_be_resumed_from_another_folder(tmp_path, monkeypatch):
     rows = [f"{k % 7},{k % 5},{'ab'[k % 7 > 3]}" for k in range(200)]
     (tmp_path / "table.csv").write_text("\n".join(["u,v,class", *rows]))
@@ -159,7 +182,7 @@ def test_a_run_can_be_resumed_from_another_folder(tmp_path, monkeypatch):
 )
 def test_nonsense_is_one_sentence(capsys, cpu_only, arguments, message):
     said = refused(capsys, *arguments)
-    assert said.startswith("tinygrad_bn")
+    assert said.startswith("tinygrad-bn")
     assert message in said
     assert said.count("\n") == 1
 
@@ -170,4 +193,4 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys, monkeypatch)
 
     monkeypatch.setattr(Path, "mkdir", read_only)
     said = refused(capsys, *flags(SMALL), "--out", tmp_path / "run")
-    assert said == f"tinygrad_bn train: {tmp_path / 'run'}: Permission denied\n"
+    assert said == f"tinygrad-bn train: {tmp_path / 'run'}: Permission denied\n"

@@ -9,6 +9,7 @@ A checkpoint is written under another name, flushed to the disk, and renamed. Wh
 any moment, leaves whole checkpoints, and perhaps a rest that the next one to write removes.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -64,7 +65,7 @@ def save_checkpoint(
         unfinished.mkdir()
         for name, values in arrays.items():
             write_safetensors(unfinished / f"{name}.safetensors", values)
-        files = {file.name: _fingerprint(file.read_bytes()) for file in unfinished.iterdir()}
+        files = {name: _fingerprint((unfinished / name).read_bytes()) for name in _FILES}
         state = {**state, "more": more, "files": files}
         content = {"state": state, "fingerprint": _fingerprint(_dumped(state))}
         write_whole(unfinished / "state.json", _dumped(content))
@@ -165,9 +166,13 @@ def rests(folder: Path) -> list[Path]:
 
 
 def remove_rests(folder: Path) -> None:
-    """Remove what was not finished in a folder."""
+    """Remove what was not finished in a folder; what cannot be removed is left to the next."""
     for rest in rests(folder):
-        shutil.rmtree(rest, ignore_errors=True)
+        if rest.is_dir():
+            shutil.rmtree(rest, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                rest.unlink()
 
 
 def _dumped(state: Mapping[str, Any]) -> bytes:

@@ -45,7 +45,7 @@ class TrainingProgress:
         """`samples` in an epoch; `done`: how many were seen before."""
         self.epochs, self.samples = epochs, samples
         self._last_line = self._since = time.monotonic()
-        self._seen = 0  # epochs, since this start
+        self._before = done
         self._bar = _terminal_bar(
             desc=name, total=epochs * samples, initial=done, unit=" samples", unit_scale=True
         )
@@ -61,9 +61,9 @@ class TrainingProgress:
 
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is done; `record` is its line in metrics.jsonl."""
-        self._seen += 1
-        each = (time.monotonic() - self._since) / self._seen
-        left = (self.epochs - record["epoch"]) * each
+        seen = record["epoch"] * self.samples
+        each = (time.monotonic() - self._since) / (seen - self._before)
+        left = (self.epochs * self.samples - seen) * each
         validation = ""
         if "validation_loss" in record:
             accuracy = 100 * record["validation_accuracy"]

@@ -61,6 +61,7 @@ def resume(folder: Path, epochs: int | None) -> int:
         raise FileNotFoundError(f"{folder} holds no config.toml, so no run")
     with _alone_in(folder):
         remove_rests(folder)
+        remove_rests(folder / "checkpoints")
         config = Config(**read_config(folder / "config.toml"))
         if epochs is not None:
             config = dataclasses.replace(config, epochs=epochs)
@@ -71,7 +72,10 @@ def resume(folder: Path, epochs: int | None) -> int:
             if done + bool(begun) > config.epochs:
                 have = f"{done} and a part of the next are" if begun else f"{done} are"
                 raise ValueError(f"epochs: got {config.epochs}, and {have} done")
-            say(f"going on after epoch {done}" + f" and {begun} steps" * bool(begun))
+            if run.complete:
+                say(f"{run.complete} before, after epoch {done}: nothing is left to train")
+            else:
+                say(f"going on after epoch {done}" + f" and {begun} steps" * bool(begun))
         else:
             say("no checkpoint yet: from the start")
         (folder / "summary.json").unlink(missing_ok=True)  # of an end that is none any more
@@ -232,7 +236,7 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.set()
         with contextlib.suppress(OSError):  # and not by print, which may be busy
-            os.write(2, b"\nstopping after this step; once more to stop at once\n")
+            os.write(2, b"\nstopping after this step; once more to stop at once, unsaved\n")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -81,7 +81,8 @@ def _names(path: Path, header: tuple[int, list[str]]) -> list[str]:
     for k, name in enumerate(names, 1):
         if not name or name in before:
             got = f"{name!r:.60} again" if name else "none"
-            raise ValueError(f"{path}, line {line}, column {k}: got {got}, wants a name")
+            wants = "a name: the first line names the columns"
+            raise ValueError(f"{path}, line {line}, column {k}: got {got}, wants {wants}")
         before.add(name)
     if len(names) < 2:
         got = f"one column, {names[0]!r:.60}"
