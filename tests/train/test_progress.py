@@ -5,7 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from runs import metrics, small
+from small_runs import metrics, small
 
 from tinygrad_bn.train import progress, training
 from tinygrad_bn.train.progress import TrainingProgress

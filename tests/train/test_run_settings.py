@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 from helpers import host
-from runs import small
+from small_runs import small
 
 from tinygrad_bn import nn, optim
 from tinygrad_bn.train import run

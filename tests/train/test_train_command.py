@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import SMALL, bits, flags, metrics, small, summary
+from small_runs import SMALL, bits, flags, metrics, small, summary
 
 from tinygrad_bn import cli
 from tinygrad_bn.train import training

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from runs import Killed, bits, killed_after, metrics, small, stopped_after, summary
+from small_runs import Killed, bits, killed_after, metrics, small, stopped_after, summary
 
 import tinygrad_bn as tg
 from tinygrad_bn.train import checkpoint, loop, run, training

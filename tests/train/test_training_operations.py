@@ -5,7 +5,7 @@ import os
 import sys
 
 import pytest
-from runs import bits, metrics, small, summary
+from small_runs import bits, metrics, small, summary
 
 from tinygrad_bn.train import training
 from tinygrad_bn.train.checkpoint import checkpoints, read_checkpoint

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from runs import bits, metrics, small, stopped_after, summary
+from small_runs import bits, metrics, small, stopped_after, summary
 
 from tinygrad_bn.train import checkpoint, run, training
 

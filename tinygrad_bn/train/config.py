@@ -34,7 +34,7 @@ class Config:
     """
 
     data: str | None = _option(None, "what to learn", *DATASETS)
-    path: str | None = _option(None, "folder or file of data that do not come with the library, seen from where you are")
+    path: str | None = _option(None, "folder or file of data that do not come with the library")
     target: str | None = _option(None, "csv: the column that names the class (the last)")
     model: str = _option("mlp", "the network", *MODELS)
     norm: str = _option("batch", "after each of its layers", *NORMS)
