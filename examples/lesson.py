@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import tinygrad_bn  # noqa: F401, before NumPy, as the README says of speed
+
 try:
     import matplotlib.pyplot as plt
 except ImportError:

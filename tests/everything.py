@@ -3,6 +3,7 @@
 Every step runs, also after one that failed; the exit status is 1 if any did.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -36,6 +37,7 @@ def without(folders: list[str]) -> list[str]:
 
 
 # Two at a time, one a core; who takes long begins.
+ENVIRONMENT = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
 STEPS = {
     "all tests on the double of CuPy": [*ON_THE_DOUBLE, *without([*ANYWHERE, WHAT_A_GPU_RUNS])],
     "tests": [
@@ -61,7 +63,8 @@ def main() -> int:
             name, command = steps.pop(0)
             print(f"{name} …", flush=True)
             since, how = time.perf_counter(), {"stdout": subprocess.PIPE, "encoding": "utf-8"}
-            done = subprocess.run([*map(str, command)], cwd=ROOT, stderr=subprocess.STDOUT, **how)
+            how |= {"stderr": subprocess.STDOUT, "cwd": ROOT, "env": ENVIRONMENT}
+            done = subprocess.run([*map(str, command)], **how)
             verdict = "failed" if done.returncode else "passed"
             seconds = time.perf_counter() - since
             failed.extend([name] if done.returncode else [])

@@ -1,7 +1,13 @@
 """An autograd engine small enough to teach from, whose speciality is normalization."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# After a matrix product the threads of NumPy's OpenBLAS wait for the next in a busy loop of 2^26
+# cycles, some 25 ms; meanwhile they keep compiled loops from the cores. OpenBLAS reads
+# this when NumPy is loaded, so it helps only where that comes after.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")
 
 from numpy import float16, float32, float64, int64
 
