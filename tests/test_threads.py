@@ -155,6 +155,34 @@ def test_compiling_is_announced_once(numba, compiled_before):
     assert second == ""
 
 
+NORMALIZE = """
+import hashlib
+import tinygrad_bn as tg
+from tinygrad_bn import nn
+rng = np.random.default_rng(0)
+for layer, shape in ((nn.LayerNorm((8, 8)), (33, 8, 8)), (nn.BatchNorm2d(7), (33, 7, 8, 8))):
+    x, g = (tg.tensor(rng.standard_normal(shape, np.float32)) for _ in range(2))
+    y = layer(x.requires_grad_())
+    y.backward(g)
+    print(hashlib.sha256(y.detach().numpy().tobytes() + x.grad.numpy().tobytes()).hexdigest())
+"""
+
+
+def test_what_was_compiled_before_has_the_bits_of_what_is_compiled_now(numba, tmp_path):
+    """A run that compiles, is stopped and resumed ends as one that did not stop."""
+    first, said = run(NORMALIZE, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="1")
+    second, _ = run(NORMALIZE, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="1")
+    assert compiled.ANNOUNCEMENT in said
+    assert first == second
+
+
+def test_openblas_is_told_how_to_wait_unless_the_user_did(monkeypatch):
+    show = "import os; print(os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    assert run(show)[0] == "14"
+    assert run(show, OPENBLAS_THREAD_TIMEOUT="20")[0] == "20"
+
+
 @pytest.mark.parametrize("files", ["*.nbi", "*.nbc"])
 @pytest.mark.parametrize("left", [0, 30])
 def test_damaged_files_are_named_and_compiled_anew(numba, compiled_before, tmp_path, files, left):

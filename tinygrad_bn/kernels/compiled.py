@@ -99,8 +99,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def inner(function: Callable) -> Callable:
-    """A function to be called by loops, compiled by itself: so it can be made of vectors."""
-    return _jit(function, inline="never")
+    """A function to be called by loops, compiled by itself: so it can be made of vectors.
+
+    It becomes a part of each loop. If it were called by its name, that would be what was loaded
+    first under the name, by this loop or another, optimized in other ways; and last digits would
+    depend on what was compiled when.
+    """
+    return _jit(function, inline="never", forceinline=True)
 
 
 class Loop:
@@ -111,10 +116,12 @@ class Loop:
     """
 
     def __init__(self, function: Callable) -> None:
-        # numba's cache tells functions apart by name and line, but not by their options.
-        twin = types.FunctionType(function.__code__, function.__globals__, function.__name__)
-        twin.__qualname__, twin.__module__ = f"{function.__name__}_alone", function.__module__
-        self.alone, self._shared = _jit(twin), _jit(function, parallel=True)
+        self._function = function
+        self.alone, self._shared = _jit(_twin(function, "alone")), _jit(function, parallel=True)
+
+    def inside(self) -> Callable:
+        """The same by one thread, as a part of another loop."""
+        return inner(_twin(self._function, "inside"))
 
     def __call__(self, *args: Any) -> Any:
         threads = get_num_threads()
@@ -127,6 +134,14 @@ class Loop:
             _pool_started = True
             numba.set_num_threads(threads)  # it forgets it from one Python thread to the next
             return self._shared(*args)
+
+
+def _twin(function: types.FunctionType, suffix: str) -> types.FunctionType:
+    """The same function by another name: numba's cache tells functions apart by name and line, but
+    not by their options."""
+    twin = types.FunctionType(function.__code__, function.__globals__, function.__name__)
+    twin.__qualname__, twin.__module__ = f"{function.__name__}_{suffix}", function.__module__
+    return twin
 
 
 def _jit(function: Callable, **options: Any) -> Callable:

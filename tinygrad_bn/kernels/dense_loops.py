@@ -12,7 +12,8 @@ from . import columns_loops
 from .compiled import Loop, inner
 from .products import HEIGHT, add_product, pack, pack_transposed, panel_width, repeat, unpack
 
-_normalize, _normalize_grads = columns_loops.normalize.alone, columns_loops.normalize_grads.alone
+_normalize = columns_loops.normalize.inside()
+_normalize_grads = columns_loops.normalize_grads.inside()
 _panel_width = inner(panel_width)
 
 
