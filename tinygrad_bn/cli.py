@@ -15,7 +15,7 @@ from . import ops
 from .backend import get_default_device, module_on
 from .diagram import NOTATIONS, THEMES, VIEWS, draw
 from .diagram.batch_norm import worked_example
-from .files import new_folder
+from .files import free_path
 from .graph import Tensor
 from .primitive import Op
 from .recording import tracing
@@ -178,12 +178,10 @@ def _train(arguments: argparse.Namespace) -> int:
         config = Config(**settings)
         if arguments.out:
             return training.start(config, arguments.out)
-        folder = new_folder(Path("runs") / f"{config.data}-{config.model}-{config.norm}")
-        try:
-            return training.start(config, folder)
-        finally:
-            with contextlib.suppress(OSError):  # it holds something: the run began
-                folder.rmdir()
+        usual = Path("runs") / f"{config.data}-{config.model}-{config.norm}"
+        while True:  # two that are started at the same time may find the same to be free
+            with contextlib.suppress(training.TakenError):
+                return training.start(config, free_path(usual))
 
 
 def _compare_runs(arguments: argparse.Namespace) -> None:

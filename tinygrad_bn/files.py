@@ -5,7 +5,7 @@ import errno
 import itertools
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 
 
@@ -20,6 +20,8 @@ def write_whole(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, part)
         os.replace(part, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
@@ -30,20 +32,5 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def free_path(path: Path) -> Path:
     """`path` if nothing is there, or else the first of NAME-2, NAME-3, … that is free."""
-    return next(each for each in _numbered(path) if not each.exists())
-
-
-def new_folder(path: Path) -> Path:
-    """Make a folder at `path`, or else at the first of NAME-2, NAME-3, … that is free; of two
-    processes each gets its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for each in _numbered(path):  # without end
-        with contextlib.suppress(FileExistsError):
-            each.mkdir()
-            break
-    return each
-
-
-def _numbered(path: Path) -> Iterator[Path]:
-    yield path
-    yield from (path.with_name(f"{path.name}-{k}") for k in itertools.count(2))
+    numbered = (path.with_name(f"{path.name}-{k}") for k in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not each.exists())

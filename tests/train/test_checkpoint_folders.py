@@ -198,6 +198,20 @@ def test_what_a_killed_process_left_is_removed(saved):
     assert names == ["step-00000002", "step-00000004"]
 
 
+def test_a_checkpoint_may_be_damaged_twice(saved):
+    for name in ("damaged-step-00000002", "damaged-step-00000002-2"):
+        checkpoint.put_aside(saved)
+        assert (saved.parent / name).is_dir()
+        Training().steps(2).save(saved)
+
+
+def test_only_what_this_library_did_not_finish_is_removed(tmp_path):
+    (tmp_path / ".unfinished-notes.txt").write_text("mine")
+    (tmp_path / ".unfinished-0123456789abcdef").write_text("half")
+    checkpoint.remove_rests(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".unfinished-notes.txt"]
+
+
 def test_checkpoints_come_newest_first_and_nothing_else_does(tmp_path):
     for name in ("step-00000009", "step-00000010", ".unfinished-step-00000011", "step-1", "x"):
         (tmp_path / name).mkdir()

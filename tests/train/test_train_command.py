@@ -15,6 +15,7 @@ from small_runs import SMALL, bits, flags, metrics, small, summary
 from tinygrad_bn import cli
 from tinygrad_bn.train import training
 from tinygrad_bn.train.checkpoint import checkpoints
+from tinygrad_bn.train.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -127,26 +128,37 @@ def test_a_run_without_a_name_gets_one_that_is_free(tmp_path, monkeypatch):
 
 
 def test_two_runs_without_a_name_at_the_same_time_get_two(tmp_path, monkeypatch):
-    """The first is still reading its data when the second begins."""
+    """The first is still reading its data when the second begins, and ends."""
     monkeypatch.chdir(tmp_path)
-    start = training.start
 
-    def meanwhile(config, folder):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "start", start)
-            run_command(*flags(SMALL | {"epochs": 1, "seed": 2}))
-        return start(config, folder)
+    def reads_slowly(config, folder):
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+        run_command(*flags(SMALL | {"epochs": 1, "seed": 2}))
+        return Run(config, folder)
 
-    monkeypatch.setattr(training, "start", meanwhile)
+    monkeypatch.setattr(training, "Run", reads_slowly)
     assert run_command(*flags(SMALL | {"epochs": 1, "seed": 1})) == 0
-    for name, seed in (("disc-mlp-batch", 1), ("disc-mlp-batch-2", 2)):
+    for name, seed in (("disc-mlp-batch", 2), ("disc-mlp-batch-2", 1)):
         assert f"seed = {seed}\n" in (tmp_path / "runs" / name / "config.toml").read_text()
 
 
-def test_a_run_that_cannot_begin_leaves_no_folder_of_its_own(tmp_path, monkeypatch, capsys):
+def test_a_run_that_cannot_begin_leaves_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     refused(capsys, "--data", "mnist", "--path", "nowhere")
-    assert list((tmp_path / "runs").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_is_one_sentence_but_for_a_reader_that_has_enough(monkeypatch, capsys):
+    def fail(*_):
+        raise problem
+
+    monkeypatch.setattr(training, "start", fail)
+    problem = MemoryError("no room for 9 GB")
+    assert "not enough memory: no room for 9 GB" in refused(capsys, *flags(SMALL), "--out", "x")
+    problem = BrokenPipeError(32, "Broken pipe")
+    with pytest.raises(BrokenPipeError):
+        cli._train(cli._parser().parse_args(["train", *flags(SMALL), "--out", "x"]))
 
 
 def test_a_run_can_be_resumed_from_another_folder(tmp_path, monkeypatch):

@@ -225,7 +225,8 @@ def test_the_end_of_a_run_is_forgotten_when_it_goes_on(tmp_path):
 
 
 def test_what_a_killed_start_left_is_no_run(tmp_path):
-    (tmp_path / "run" / ".unfinished-x").mkdir(parents=True)
+    (tmp_path / "run" / ".unfinished-step-00000015").mkdir(parents=True)
+    (tmp_path / "run" / ".unfinished-0123456789abcdef").write_text("half")
     assert training.start(small(epochs=1), tmp_path / "run") == 0
 
 
@@ -247,7 +248,7 @@ def test_a_run_that_is_complete_is_only_looked_at_again(through, capsys):
     before = bits(through)
     assert training.resume(through, None) == 0
     said = capsys.readouterr().out
-    assert said.startswith("finished before, after epoch 3: nothing is left to train\n")
+    assert said.startswith("it finished after epoch 3: nothing is left to train\n")
     assert bits(through) == before
 
 

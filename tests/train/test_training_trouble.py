@@ -134,6 +134,42 @@ def test_a_folder_with_something_in_it_is_not_touched(tmp_path):
     assert bits(tmp_path / "run") == before
 
 
+def test_a_folder_that_holds_something_else_is_not_touched(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="is there already; wants one that is new, or empty"):
+        training.start(small(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_file_that_is_rewritten_stays_as_private_as_it_was(tmp_path):
+    training.start(small(epochs=1), tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").chmod(0o600)
+    training.resume(tmp_path / "run", 2)
+    assert (tmp_path / "run" / "metrics.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_end_of_a_run_is_not_forgotten_on_a_full_disk(tmp_path, monkeypatch):
+    training.start(small(epochs=1), tmp_path / "run")
+
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(training, "write_whole", full)
+    with pytest.raises(OSError, match="No space left"):
+        training.resume(tmp_path / "run", 2)
+    assert summary(tmp_path / "run")["state"] == "finished"
+
+
+def test_a_run_that_stopped_early_has_nothing_left_to_train(tmp_path, monkeypatch, capsys):
+    losses = iter([(0.1, 0.9)] + [(0.3, 0.9)] * 9)
+    monkeypatch.setattr(run, "evaluate", lambda *_: next(losses))
+    training.start(small(epochs=9, patience=2, schedule="constant"), tmp_path / "run")
+    capsys.readouterr()
+    assert training.resume(tmp_path / "run", 20) == 0
+    assert capsys.readouterr().out.startswith("it stopped early after epoch 3: nothing is left")
+    assert "epochs = 9\n" in (tmp_path / "run" / "config.toml").read_text()
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,8 @@ from ..nn.files import read_safetensors, write_safetensors
 from ..optim import Optimizer
 from ..optim.lr_scheduler import LRScheduler
 
-_REST = ".unfinished-"
+_REST = ".unfinished-"  # and then 16 digits of write_whole, or the name of a checkpoint
+_RESTS = re.compile(re.escape(_REST) + r"([0-9a-f]{16}|(removed-)?step-[0-9]+)")
 _FILES = ("model.safetensors", "optimizer.safetensors")
 
 
@@ -162,7 +164,7 @@ def _taken(model: Module, optimizer: Optimizer, schedule: LRScheduler) -> tuple[
 
 def rests(folder: Path) -> list[Path]:
     """What was not finished in a folder."""
-    return list(folder.glob(f"{_REST}*"))
+    return [path for path in folder.glob(f"{_REST}*") if _RESTS.fullmatch(path.name)]
 
 
 def remove_rests(folder: Path) -> None:

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import signal
 import sys
 import threading
@@ -36,11 +37,17 @@ from .run import DivergedError, Run
 from .run_report import write_report
 
 
+class TakenError(FileExistsError):
+    """Another process trains in that folder."""
+
+
 def start(config: Config, folder: Path) -> int:
     """Train in `folder`, which is new or empty; returns the exit status of the command: 0; 1, if it
     diverged or something could not be written; 130, if it was stopped."""
     if folder.exists() and _holds_something(folder):
-        raise FileExistsError(f"{folder} is there already; --resume goes on with it")
+        goes_on = (folder / "config.toml").exists()
+        hint = "--resume goes on with it" if goes_on else "wants one that is new, or empty"
+        raise FileExistsError(f"{folder} is there already; {hint}")
     if config.path is not None:  # whoever resumes may be in another folder
         config = dataclasses.replace(config, path=str(Path(config.path).expanduser().absolute()))
     module_on(config.device)
@@ -48,7 +55,7 @@ def start(config: Config, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(folder):
         if _holds_something(folder):
-            raise FileExistsError(f"{folder}: another process was faster")
+            raise TakenError(f"{folder}: another process was faster")
         remove_rests(folder)
         write_whole(folder / "config.toml", as_toml(config).encode())
         return _train(run, folder)
@@ -73,13 +80,14 @@ def resume(folder: Path, epochs: int | None) -> int:
                 have = f"{done} and a part of the next are" if begun else f"{done} are"
                 raise ValueError(f"epochs: got {config.epochs}, and {have} done")
             if run.complete:
-                say(f"{run.complete} before, after epoch {done}: nothing is left to train")
+                say(f"it {run.complete} after epoch {done}: nothing is left to train")
             else:
                 say(f"going on after epoch {done}" + f" and {begun} steps" * bool(begun))
         else:
             say("no checkpoint yet: from the start")
-        (folder / "summary.json").unlink(missing_ok=True)  # of an end that is none any more
-        write_whole(folder / "config.toml", as_toml(config).encode())
+        if not run.complete:
+            write_whole(folder / "config.toml", as_toml(config).encode())
+            (folder / "summary.json").unlink(missing_ok=True)  # of an end that is none any more
         return _train(run, folder)
 
 
@@ -99,7 +107,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FileExistsError(f"{folder}: another process is training there") from error
+            raise TakenError(f"{folder}: another process is training there") from error
         yield
     finally:
         os.close(descriptor)
@@ -195,7 +203,7 @@ def _tell(run: Run, folder: Path, summary: dict[str, Any]) -> None:
         where = (
             f"after step {step} of epoch {epoch}" if run.state.steps else "before the first step"
         )
-        say(f"stopped {where}; to go on: tinygrad-bn train --resume {folder}")
+        say(f"stopped {where}; to go on: tinygrad-bn train --resume {shlex.quote(str(folder))}")
     elif summary["state"] == "diverged":
         say(f"diverged: {summary['diverged']['what']}")
         if summary["diverged"]["where"]:
