@@ -8,13 +8,13 @@ last epoch counts. The table that it prints is kept in results/digits.md.
 import contextlib
 import io
 import json
-import statistics
 import tempfile
 from pathlib import Path
 
 from tinygrad_bn.train import training
 from tinygrad_bn.train.config import Config
 from tinygrad_bn.train.models import NORMS
+from tinygrad_bn.train.summary import percent
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = range(5)
@@ -34,11 +34,10 @@ def trained(norm: str, seed: int, **more) -> dict:
 def accuracy(norm: str, **more) -> str:
     """The test accuracy over the seeds: mean and range, and how many runs diverged."""
     runs = [trained(norm, seed, **more) for seed in SEEDS]
-    found = [100 * run["test_accuracy"] for run in runs if run["state"] == "finished"]
+    found = [run["test_accuracy"] for run in runs if run["state"] == "finished"]
     if not found:
         return "× all diverged"
-    text = f"{statistics.mean(found):.2f} % ({min(found):.2f}–{max(found):.2f})"
-    return text + f", × {len(runs) - len(found)} diverged" * (len(found) < len(runs))
+    return percent(found, 2) + f", × {len(runs) - len(found)} diverged" * (len(found) < len(runs))
 
 
 def main() -> None:

@@ -79,8 +79,21 @@ def test_the_tour_ends_well_and_leaves_its_files(quick):
     assert (done.returncode, complaints(done.stderr)) == (0, [])
     views = ("symbols", "butterfly", "fused")
     graphs = {f"batch_norm_{view}.{ending}" for view in views for ending in ("dot", "svg")}
-    pages = {"index.html", "batch_norm_stepper.html", "training_run.html"}
-    assert {path.name for path in out.iterdir()} == {"results.json", *pages, *graphs}
+    pages = {"index.html", "batch_norm_stepper.html"}
+    assert {path.name for path in out.iterdir()} == {
+        *("results.json", "training_run"),
+        *pages,
+        *graphs,
+    }
+
+
+def test_every_link_of_its_pages_leads_to_a_file(quick):
+    _, out = quick
+    pages = [out / "index.html", out / "training_run" / "index.html"]
+    links = {p: [a["href"] for a in Page(p.read_text("utf-8")).all("a")] for p in pages}
+    assert [len(found) for found in links.values()] == [6, 5]
+    for page, found in links.items():
+        assert [link for link in found if not (page.parent / link).is_file()] == []
 
 
 def test_its_output_is_plain_and_ends_with_the_headline_and_the_page(quick):

@@ -8,13 +8,15 @@ import secrets
 import shutil
 from pathlib import Path
 
+UNFINISHED = ".unfinished-"  # how the names begin of what a killed process may leave
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file beside its place and move it there, once it is on the disk: what fails is an
     OSError that names the path, and leaves no half of a file."""
     if path.exists() and not path.is_file():  # renamed over /dev/null, a file would take its place
         raise FileExistsError(errno.EEXIST, "exists, and is no regular file", str(path))
-    part = path.with_name(f".unfinished-{secrets.token_hex(8)}")
+    part = path.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")
     try:
         with open(part, "xb") as file:
             file.write(content)

@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from pathlib import Path
 from .. import backend
 from ..diagram.batch_norm import draw_batch_norm
 from ..experiments import disc, learning_rates, sigmoids
+from ..files import UNFINISHED
 from ..train import training
 from ..train.config import Config
 from .comparison import compare_batch_norms, compare_saved_constants
@@ -60,7 +62,7 @@ def tour(out: Path, seed: int, quick: bool) -> None:
     start, plan = time.perf_counter(), QUICK if quick else FULL
     with _all_or_nothing(out) as folder, backend.device("cpu"):
         parts = {
-            "disc": lambda: disc.run(**plan.disc, seed=seed, starts=("without", "with")),
+            "disc": lambda: disc.run(**plan.disc, seed=seed),
             "learning_rates": lambda: learning_rates.run(**plan.learning_rates, seed=seed),
             "sigmoids": lambda: sigmoids.run(**plan.sigmoids, seed=seed),
             "convnet": lambda: train_convnet(folder, plan.epochs, seed),
@@ -97,10 +99,14 @@ def _all_or_nothing(out: Path) -> Iterator[Path]:
     new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=out) as folder:
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=out) as folder:
             yield Path(folder)
-            for path in sorted(Path(folder).iterdir(), key=lambda path: path.name == "index.html"):
-                os.replace(path, out / path.name)  # the page last: what it links to is there
+            page = Path(folder) / "index.html"  # comes last: what it links to is there
+            files = [path for path in Path(folder).rglob("*") if path.is_file()]
+            for path in sorted(files, key=lambda path: path == page):
+                place = out / path.relative_to(folder)
+                place.parent.mkdir(exist_ok=True)
+                os.replace(path, place)
     except BaseException:
         if new:
             with contextlib.suppress(OSError):
@@ -112,7 +118,8 @@ def _all_or_nothing(out: Path) -> Iterator[Path]:
 
 
 def train_convnet(folder: Path, epochs: int, seed: int) -> dict:
-    """Train the convnet with batch norm on the digits, as the command does; keep the report."""
+    """Train the convnet with batch norm on the digits, as the command does; keep what that leaves
+    but for the checkpoints."""
     config = Config("digits", model="convnet", schedule="cosine", epochs=epochs, seed=seed)
     with tempfile.TemporaryDirectory() as elsewhere:
         run = Path(elsewhere) / "digits-convnet-batch"
@@ -124,10 +131,9 @@ def train_convnet(folder: Path, epochs: int, seed: int) -> dict:
         if status:
             raise RuntimeError("its training failed")
         found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        report = (run / "index.html").read_bytes()
-    (folder / "training_run.html").write_bytes(report)
+        shutil.copytree(run, folder / "training_run", ignore=shutil.ignore_patterns("checkpoints"))
     title = f"A small convnet names {100 * found['test_accuracy']:.1f} % of new digits right"
-    return {"title": title, "file": "training_run.html", "parameters": found["parameters"],
+    return {"title": title, "file": "training_run/index.html", "parameters": found["parameters"],
             "epochs": epochs, "test_accuracy": found["test_accuracy"]}  # fmt: skip
 
 

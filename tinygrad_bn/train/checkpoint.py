@@ -23,15 +23,15 @@ import numpy as np
 
 from .. import random_numbers
 from ..backend import to_device
-from ..files import free_path, write_whole
+from ..files import UNFINISHED, free_path, write_whole
 from ..graph import Tensor
 from ..nn import Module
 from ..nn.files import read_safetensors, write_safetensors
 from ..optim import Optimizer
 from ..optim.lr_scheduler import LRScheduler
 
-_REST = ".unfinished-"  # and then 16 digits of write_whole, or the name of a checkpoint
-_RESTS = re.compile(re.escape(_REST) + r"([0-9a-f]{16}|(removed-)?step-[0-9]+)")
+# What write_whole did not finish, or what is or was to be a checkpoint.
+_RESTS = re.compile(re.escape(UNFINISHED) + r"([0-9a-f]{16}|(removed-)?step-[0-9]+)")
 _FILES = ("model.safetensors", "optimizer.safetensors")
 
 
@@ -61,7 +61,7 @@ def save_checkpoint(
     """
     arrays, state = _taken(model, optimizer, schedule)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(_REST + path.name)
+    unfinished = path.with_name(UNFINISHED + path.name)
     try:
         remove_rests(path.parent)
         unfinished.mkdir()
@@ -138,7 +138,7 @@ def put_aside(path: Path) -> None:
 
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint. Whoever is killed meanwhile leaves no half of it under its name."""
-    rest = path.with_name(f"{_REST}removed-{path.name}")
+    rest = path.with_name(f"{UNFINISHED}removed-{path.name}")
     os.replace(path, rest)
     shutil.rmtree(rest, ignore_errors=True)
 
@@ -164,7 +164,7 @@ def _taken(model: Module, optimizer: Optimizer, schedule: LRScheduler) -> tuple[
 
 def rests(folder: Path) -> list[Path]:
     """What was not finished in a folder."""
-    return [path for path in folder.glob(f"{_REST}*") if _RESTS.fullmatch(path.name)]
+    return [path for path in folder.glob(f"{UNFINISHED}*") if _RESTS.fullmatch(path.name)]
 
 
 def remove_rests(folder: Path) -> None:

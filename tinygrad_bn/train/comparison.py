@@ -18,6 +18,7 @@ from .page import document, figure, folded, note, number, paragraph, section, ta
 from .plot import MISSING, Line, look
 from .run_files import RunFiles, curve, measured, read_run
 from .run_report import name_of, plot_by_epoch, shown, table_by_epoch
+from .summary import percent
 
 _LABEL = {"width": 24, "max_lines": 3, "placeholder": " …"}  # of a line in a plot
 _OTHER_DATA = "The runs learned different data, so their numbers do not compare"
@@ -47,9 +48,7 @@ class _Setting:
         """The mean of the scores, and their range, as text."""
         if not self.scores:
             return "×" if self.diverged else "—"
-        low, high = 100 * min(self.scores), 100 * max(self.scores)
-        spread = f" ({low:.1f}–{high:.1f})" if len(self.scores) > 1 else ""
-        return number(self.mean, ".1%") + spread
+        return percent(self.scores, 1)
 
 
 def compare_runs(folders: Sequence[Path], out: Path) -> None:

@@ -26,6 +26,18 @@ def summarized(errors: Sequence[float | None], learned_below: float) -> dict:
     return {**found, "learns": not found["diverged"] and found["mean"] < learned_below}
 
 
+def percent(shares: Sequence[float], decimals: int) -> str:
+    """The mean of some shares, and of several the range.
+
+    >>> percent([0.96, 0.98], 1), percent([0.98], 2)
+    ('97.0 % (96.0–98.0)', '98.00 %')
+    """
+    low, mean, high = (
+        f"{100 * share:.{decimals}f}" for share in (min(shares), np.mean(shares), max(shares))
+    )
+    return f"{mean} %" + f" ({low}–{high})" * (len(shares) > 1)
+
+
 def error_text(setting: dict) -> str:
     """`summarized` in words: the mean, the range, and what diverged.
 
@@ -35,7 +47,5 @@ def error_text(setting: dict) -> str:
     total, diverged = len(setting["errors"]), setting["diverged"]
     if diverged == total:
         return "× diverged"
-    text = f"{100 * setting['mean']:.1f} %"
-    if total - diverged > 1:
-        text += f" ({100 * setting['lowest']:.1f}–{100 * setting['highest']:.1f})"
+    text = percent([error for error in setting["errors"] if error is not None], 1)
     return f"{text}, × {diverged} of {total} diverged" if diverged else text

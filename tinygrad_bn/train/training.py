@@ -38,7 +38,7 @@ from .run_report import write_report
 
 
 class TakenError(FileExistsError):
-    """Another process trains in that folder."""
+    """The folder holds something, or another process trains there."""
 
 
 def start(config: Config, folder: Path) -> int:
@@ -47,7 +47,7 @@ def start(config: Config, folder: Path) -> int:
     if folder.exists() and _holds_something(folder):
         goes_on = (folder / "config.toml").exists()
         hint = "--resume goes on with it" if goes_on else "wants one that is new, or empty"
-        raise FileExistsError(f"{folder} is there already; {hint}")
+        raise TakenError(f"{folder} is there already; {hint}")
     if config.path is not None:  # whoever resumes may be in another folder
         config = dataclasses.replace(config, path=str(Path(config.path).expanduser().absolute()))
     module_on(config.device)
