@@ -1,17 +1,14 @@
 """An autograd engine small enough to teach from, whose speciality is normalization."""
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# After a matrix product the threads of NumPy's OpenBLAS wait for the next in a busy loop of 2^26
-# cycles, some 25 ms; meanwhile they keep compiled loops from the cores. OpenBLAS reads
-# this when NumPy is loaded, so it helps only where that comes after.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")
+from . import environment  # before NumPy is loaded
 
+# isort: split
 from numpy import float16, float32, float64, int64
 
-from . import check, functional, interop, nn, optim
+from . import check, distributed, functional, interop, nn, optim
 from .anomaly import detect_anomaly
 from .backend import device, get_default_device, set_default_device
 from .capture import CaptureError, capture

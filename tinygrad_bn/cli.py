@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import dataclasses
 import importlib
 import inspect
 import io
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +17,8 @@ from . import ops
 from .backend import get_default_device, module_on
 from .diagram import NOTATIONS, THEMES, VIEWS, draw
 from .diagram.batch_norm import worked_example
-from .files import free_path
+from .distributed import RankError, communicator, init, processes
+from .distributed.agreement import all_or_none, from_rank_0
 from .graph import Tensor
 from .primitive import Op
 from .recording import tracing
@@ -25,6 +28,7 @@ from .tour.comparison import compare_batch_norms
 from .train import training
 from .train.comparison import compare_runs
 from .train.config import FIELDS, Config, add_flags, read_config
+from .train.progress import say
 
 _EXAMPLE = "batch-norm"
 
@@ -98,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="go on with the run there (to --epochs, if given, with the schedule for so many)",
     )
+    where.add_argument(
+        "--timeout",
+        type=float,
+        default=300.0,
+        metavar="S",
+        help="under mpiexec: seconds that a rank waits for another before all end (300)",
+    )
     add_flags(command.add_argument_group("settings, also keys of the TOML file"))
     command.set_defaults(command=_train, parser=command)
 
@@ -166,22 +177,28 @@ def _tour(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    settings = dict(vars(arguments))
-    settings = {name: settings[name] for name in FIELDS if name in settings}
     with _in_a_sentence(arguments):
-        if arguments.resume:
-            if arguments.config or arguments.out or {*settings} - {"epochs"}:
-                raise ValueError("--resume: takes --epochs, and else the settings that the run has")
-            return training.resume(arguments.resume, settings.get("epochs"))
-        if arguments.config:
-            settings = read_config(arguments.config) | settings
-        config = Config(**settings)
-        if arguments.out:
-            return training.start(config, arguments.out)
-        usual = Path("runs") / f"{config.data}-{config.model}-{config.norm}"
-        while True:  # two that are started at the same time may find the same to be free
-            with contextlib.suppress(training.TakenError):
-                return training.start(config, free_path(usual))
+        comm = init(timeout=arguments.timeout)
+        with all_or_none(comm):
+            if comm.size > 1:
+                say(f"{comm}: {processes(comm)}")
+            settings = json.loads(from_rank_0(comm, lambda: _settings(arguments)))
+            if arguments.resume:
+                return training.resume(arguments.resume, settings.get("epochs"))
+            return training.start(Config(**settings), arguments.out)
+
+
+def _settings(arguments: argparse.Namespace) -> bytes:
+    """What the flags, and the file that they name, say, as JSON."""
+    given = dict(vars(arguments))
+    settings = {name: given[name] for name in FIELDS if name in given}
+    if arguments.resume and (arguments.config or arguments.out or {*settings} - {"epochs"}):
+        raise ValueError("--resume: takes --epochs, and else the settings that the run has")
+    if arguments.config:
+        settings = read_config(arguments.config) | settings
+    if not arguments.resume:
+        settings = dataclasses.asdict(Config(**settings))
+    return json.dumps(settings).encode()
 
 
 def _compare_runs(arguments: argparse.Namespace) -> None:
@@ -196,6 +213,10 @@ def _in_a_sentence(arguments: argparse.Namespace) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
+    except RankError as problem:  # which all ranks know
+        if communicator().rank:
+            sys.exit(2)
+        arguments.parser.error(str(problem))
     except MemoryError as problem:
         arguments.parser.error(f"not enough memory: {problem}")
     except OSError as problem:

@@ -3,6 +3,7 @@
 `manual_seed` seeds both, and a seed gives the same numbers on every device.
 """
 
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from .backend import array_module, assign, copied, device_of, on_device_of, to_d
 
 _generator = np.random.default_rng()
 _keys: dict[str, Any] = {}  # by device: two numbers from which the next random bits are made
+# Of several ranks with one seed, and so the same keys, each has bits of its own.
+stream: ContextVar[int] = ContextVar("stream", default=0)
 
 
 def manual_seed(seed: int) -> None:
@@ -37,6 +40,8 @@ def random_bits(like: Any) -> Any:
     with on_device_of(like):
         keys = _keys_on(device_of(like))
         bits = array_module((like,)).arange(like.size, dtype=np.uint32)
+        if stream.get():  # count from where no other stream does
+            bits += np.uint32(stream.get() * 0x9E3779B1 % 2**32)
         for key, shift, factor in ((keys[0], 16, 0x7FEB352D), (keys[1], 15, 0x846CA68B)):
             bits += key
             bits ^= bits >> shift

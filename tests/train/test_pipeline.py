@@ -5,7 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from tinygrad_bn.train.pipeline import Pipeline, Standardization, mirrored, prefetched, shifted
+from tinygrad_bn.distributed import simulate
+from tinygrad_bn.train.pipeline import Pipeline, Standardization, prefetched
 
 IMAGES = np.arange(23 * 2 * 4 * 5, dtype=np.uint8).reshape(23, 2, 4, 5)
 CLASSES = np.arange(23)
@@ -64,25 +65,52 @@ def test_pixels_are_standardized_as_the_numbers_that_they_are():
     np.testing.assert_allclose(Standardization.of(IMAGES)(IMAGES), wanted, rtol=1e-5, atol=1e-6)
 
 
+AS_THEY_ARE = Standardization(np.zeros((2, 1, 1)), np.ones((2, 1, 1)))
+
+
+def epochs(count, **options):
+    """The images of some epochs, with their numbers, as the pipeline makes them."""
+    made = Pipeline(IMAGES, CLASSES, AS_THEY_ARE, 5, 0, **options)
+    for number in range(1, count + 1):
+        for images, classes in made.epoch(number):
+            yield from zip(images, classes)
+
+
 def test_a_shifted_image_is_a_window_of_the_image_among_zeros():
     most, seen = 2, set()
     padded = np.pad(IMAGES, ((0, 0), (0, 0), (most, most), (most, most)))
-    for seed in range(8):
-        for image, around in zip(shifted(IMAGES, most, np.random.default_rng(seed)), padded):
-            windows = {(i, j): around[:, i : i + 4, j : j + 5] for i in range(5) for j in range(5)}
-            (place,) = [at for at, window in windows.items() if np.array_equal(window, image)]
-            seen.add(place)
+    for image, number in epochs(8, shift=most):
+        around = padded[number]
+        windows = {(i, j): around[:, i : i + 4, j : j + 5] for i in range(5) for j in range(5)}
+        (place,) = [at for at, window in windows.items() if np.array_equal(window, image)]
+        seen.add(place)
     assert seen == {(i, j) for i in range(5) for j in range(5)}
 
 
 def test_about_half_of_the_images_are_mirrored():
-    got = mirrored(np.repeat(IMAGES[:1], 400, axis=0), np.random.default_rng(0))
-    as_it_was, turned = (
-        np.array([np.array_equal(image, other) for image in got])
-        for other in (IMAGES[0], IMAGES[0, ..., ::-1])
-    )
-    assert (as_it_was | turned).all()
-    assert 150 < turned.sum() < 250
+    turned = []
+    for image, number in epochs(17, flip=True):
+        turned.append(np.array_equal(image, IMAGES[number, ..., ::-1]))
+        assert turned[-1] != np.array_equal(image, IMAGES[number])
+    assert 150 < sum(turned) < 241  # of 391
+
+
+@pytest.mark.parametrize("ranks", [2, 7])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_ranks_and_parts_share_the_batches_that_one_process_makes(ranks, parts):
+    """Seven ranks have no more than one row each of five, some none."""
+    augmentation = {"shift": 1, "flip": True}
+    batches = list(pipeline(**augmentation).epoch(2))
+
+    def mine(comm):
+        return list(pipeline(**augmentation, parts=parts, comm=comm).epoch(2, 1))
+
+    shares = simulate(ranks, mine)
+    for k, (images, classes) in enumerate(batches[1:]):
+        pieces = [share[parts * k + part] for part in range(parts) for share in shares]
+        for n, whole in ((0, images), (1, classes)):
+            np.testing.assert_array_equal(np.concatenate([piece[n] for piece in pieces]), whole)
+        assert pipeline().rows(k + 1) == len(classes)
 
 
 # --- Ahead of time --------------------------------------------------------------------------------

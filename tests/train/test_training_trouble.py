@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_runs import bits, metrics, small, stopped_after, summary
 
-from tinygrad_bn.train import checkpoint, run, training
+from tinygrad_bn.train import checkpoint, making, run, run_folder, training
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_a_run_that_diverges_says_where_and_keeps_the_last_good_checkpoint(tmp_p
         return base if t < 1 else 1e30
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.lr_scheduler.CosineAnnealingLR, "_rate", suddenly)
+        patch.setattr(making.lr_scheduler.CosineAnnealingLR, "_rate", suddenly)
         assert training.start(small(norm="none", epochs=5), tmp_path / "run") == 1
     end = summary(tmp_path / "run")
     assert end["state"] == "diverged"
@@ -116,7 +116,7 @@ def test_parameters_that_a_step_lost_are_found_in_that_step(tmp_path):
         return base if t < 1 else 1e39
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.lr_scheduler.CosineAnnealingLR, "_rate", suddenly)
+        patch.setattr(making.lr_scheduler.CosineAnnealingLR, "_rate", suddenly)
         config = small(norm="none", epochs=5, batch_size=900, optimizer="adam")
         assert training.start(config, tmp_path / "run") == 1
     end = summary(tmp_path / "run")["diverged"]
@@ -154,7 +154,7 @@ def test_the_end_of_a_run_is_not_forgotten_on_a_full_disk(tmp_path, monkeypatch)
     def full(path, content):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(training, "write_whole", full)
+    monkeypatch.setattr(run_folder, "write_whole", full)
     with pytest.raises(OSError, match="No space left"):
         training.resume(tmp_path / "run", 2)
     assert summary(tmp_path / "run")["state"] == "finished"

@@ -43,8 +43,8 @@ def batch_norm(
             [ 0.    ],
             [ 1.2247]])
     """
-    given = _given(input, running_mean, running_var, weight, bias)
-    return batch_norm_by(_implementation(impl), given, training, momentum, eps)
+    given = all_given(input, running_mean, running_var, weight, bias)
+    return batch_norm_by(implementation(impl), given, training, momentum, eps)
 
 
 def instance_norm(
@@ -64,7 +64,7 @@ def instance_norm(
     `running_var` by their average over N, or by these. All else is as in `batch_norm`. (Ulyanov,
     Vedaldi & Lempitsky 2016.)
     """
-    given, norm = _given(input, running_mean, running_var, weight, bias), _implementation(impl)
+    given, norm = all_given(input, running_mean, running_var, weight, bias), implementation(impl)
     return batch_norm_by(norm, given, use_input_stats, momentum, eps, "instance_norm")
 
 
@@ -120,13 +120,13 @@ def group_norm(
     `weight` and `bias` are γ and β, (C,) or None; float32 beside a float16 or bfloat16
     input. (Wu & He 2018.)
     """
-    given, norm = _given(input, None, None, weight, bias), _implementation(impl)
-    input, eps = _checked(given, 2, "(N, C, …)", eps)
+    given, norm = all_given(input, None, None, weight, bias), implementation(impl)
+    input, eps = checked(given, 2, "(N, C, …)", eps)
     channels, num_groups = input.shape[1], whole("num_groups", num_groups, 1)
     if channels % num_groups:
         raise ValueError(f"num_groups: got {num_groups!r}, wants a divisor of {channels} channels")
-    _check_beside(given, (channels,))
-    _check_several(input, input.size // num_groups, "group")
+    check_beside(given, (channels,))
+    check_several(input, input.size // num_groups, "group")
     arrangement = arrange(FAMILY["group_norm"], input.shape, groups=num_groups)
     return _normalized("group_norm", given, arrangement, eps, norm)[0]
 
@@ -136,16 +136,16 @@ def group_norm(
 _NAMES = ("input", "running_mean", "running_var", "weight", "bias")
 
 
-def _given(*values):
+def all_given(*values):
     """What was given, numbers and lists as arrays, in the order of `_NAMES`."""
     return tuple([as_given(value) for value in values])
 
 
-def _implementation(impl):
+def implementation(impl):
     return IMPLEMENTATIONS[choice("impl", impl, *IMPLEMENTATIONS)]
 
 
-def _checked(given, rank, wants, eps):
+def checked(given, rank, wants, eps):
     """The input, if it is floating point with `rank` axes at least, and ε."""
     input = given[0]
     if not is_floating(getattr(input, "dtype", None)) or len(input.shape) < rank:
@@ -153,7 +153,7 @@ def _checked(given, rank, wants, eps):
     return input, number("eps", eps, 0)
 
 
-def _check_beside(given, shape):
+def check_beside(given, shape):
     """γ, β and running statistics must have this shape, the input's device, and its dtype (float32
     beside float16 and bfloat16)."""
     input, *vectors = map(array_of, given)
@@ -164,7 +164,7 @@ def _check_beside(given, shape):
             raise ValueError(f"{name}: got {describe(array)}, wants {wants}")
 
 
-def _check_several(input, values, per):
+def check_several(input, values, per):
     if values == 1:
         got = f"one value per {per} (shape {list(input.shape)})"
         raise ValueError(f"input: got {got}, wants more: one value has no variance")
@@ -172,13 +172,13 @@ def _check_several(input, values, per):
 
 def _featurewise(name, input, normalized_shape, weight, bias, eps, impl):
     """Layer norm and RMS norm: over the last axes, which `normalized_shape` names."""
-    given, norm = _given(input, None, None, weight, bias), _implementation(impl)
+    given, norm = all_given(input, None, None, weight, bias), implementation(impl)
     shape = integers((normalized_shape,))
-    input, eps = _checked(given, max(len(shape), 1), f"(…, {str(list(shape))[1:-1]})", eps)
+    input, eps = checked(given, max(len(shape), 1), f"(…, {str(list(shape))[1:-1]})", eps)
     if not shape or input.shape[-len(shape) :] != shape:
         wants = f"the last axes of {describe(input)}"
         raise ValueError(f"normalized_shape: got {list(shape)}, wants {wants}")
-    _check_beside(given, shape)
+    check_beside(given, shape)
     arrangement = arrange(FAMILY[name], input.shape, features=len(shape))
     return _normalized(name, given, arrangement, eps, norm)[0]
 
@@ -187,23 +187,23 @@ def batch_norm_by(norm, given, by_input, momentum, eps, name="batch_norm"):
     """Batch norm (or instance norm, by `name`) by a module with `normalize` and
     `normalize_inference`: by the input's statistics, which move the running ones; or by these.
     `given`: as `_NAMES`."""
-    input, eps = _checked(given, 2, "(N, C, …)", eps)
+    input, eps = checked(given, 2, "(N, C, …)", eps)
     _, running_mean, running_var, weight, bias = given
     arrangement = arrange(FAMILY[name], input.shape)
     if by_input:
         values = math.prod([arrangement.shape[i] for i in arrangement.axes])
         per = "channel in training" if name == "batch_norm" else "channel of a sample"
-        _check_several(input, values, per)
+        check_several(input, values, per)
     if (running_mean is None) != (running_var is None):
         raise ValueError("running_mean, running_var: got only one of them, wants both or neither")
     if running_mean is None and not by_input:
         raise ValueError("running_mean: got None, wants the statistics that inference uses")
-    _check_beside(given, (input.shape[1],))
+    check_beside(given, (input.shape[1],))
     if getattr(momentum, "shape", None) != () or isinstance(momentum, np.number):
         momentum = number("momentum", momentum, 0, 1)  # else an array: it was counted on a device
     if not by_input:
         vectors = (running_mean, running_var, weight, bias)
-        mu, var, gamma, beta = (_beside(v, arrangement) for v in vectors)
+        mu, var, gamma, beta = (beside(v, arrangement) for v in vectors)
         return norm.normalize_inference(input, mu, var, gamma, beta, eps=eps)
     y, mu, var = _normalized(name, given, arrangement, eps, norm)
     if running_mean is not None and recording.statistics_move.get() and input.size:
@@ -215,7 +215,7 @@ def batch_norm_by(norm, given, by_input, momentum, eps, name="batch_norm"):
 def _normalized(name, given, arrangement: Arrangement, eps, norm):
     """(y, μ, σ²) of an input by its own statistics."""
     input, _, _, weight, bias = given
-    gamma, beta = _beside(weight, arrangement), _beside(bias, arrangement)
+    gamma, beta = beside(weight, arrangement), beside(bias, arrangement)
     shape, axes, _ = arrangement
     x = input if shape == input.shape else ops.reshape(input, shape=shape)
     if input.size:
@@ -230,7 +230,7 @@ def _normalized(name, given, arrangement: Arrangement, eps, norm):
     return y if shape == input.shape else ops.reshape(y, shape=input.shape), mu, var
 
 
-def _beside(vector, arrangement: Arrangement):
+def beside(vector, arrangement: Arrangement):
     """γ or β, running μ or σ², in the shape in which it stands beside the input."""
     if vector is None or vector.shape == arrangement.affine[-len(vector.shape) :]:
         return vector

@@ -41,6 +41,7 @@ from .norm import (
     LayerNorm,
     RMSNorm,
 )
+from .sync_norm import SyncBatchNorm, convert_sync_batchnorm
 
 __all__ = [
     "GELU",
@@ -87,7 +88,9 @@ __all__ = [
     "SmoothL1Loss",
     "Softmax",
     "Softplus",
+    "SyncBatchNorm",
     "Tanh",
+    "convert_sync_batchnorm",
     "fold",
     "fold_sequential",
     "load_safetensors",

@@ -80,7 +80,12 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     A file that is damaged, or none of safetensors, or has a dtype that NumPy lacks is a ValueError
     that names it; one that cannot be read an OSError. bfloat16 needs ml_dtypes.
     """
-    library, content = require_safetensors(), Path(path).read_bytes()
+    return parse_safetensors(Path(path).read_bytes(), path)
+
+
+def parse_safetensors(content: bytes, path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a file with this content; `path` is how errors call it."""
+    library = require_safetensors()
     try:
         entries = library.deserialize(content)
     except library.SafetensorError as error:

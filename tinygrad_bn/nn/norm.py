@@ -118,13 +118,16 @@ class _BatchNorm(_TrackedNorm):
                 count += 1  # nothing waits for it
         mark_written(count)
 
-    def _by(self, norm, input):
+    def _check_shape(self, input):
         shape = input.shape
         if len(shape) not in self.ranks or shape[1] != self.num_features:
             raise ValueError(
                 f"input: got shape {shape}, wants (N, {self.num_features}, …) with "
                 f"{' or '.join(map(str, self.ranks))} axes"
             )
+
+    def _by(self, norm, input):
+        self._check_shape(input)
         mean, var = self.running_mean, self.running_var
         training = self.training or mean is None
         if self.training and not self.track_running_stats:

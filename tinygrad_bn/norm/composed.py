@@ -11,12 +11,12 @@ from ..reduction import accumulator
 from ..tensor import named
 
 
-def normalize(x, gamma, beta, *, axes, eps, centred=True):
+def normalize(x, gamma, beta, *, axes, eps, centred=True, mean=mean):
     """Normalize x over `axes` by its own statistics; scale by γ, shift by β (None: not).
 
     Returns y (shape and dtype of x), and μ and σ² (shape of x with 1 at `axes`, float32 for a
     float16 x; σ² is the biased one). γ and β broadcast to x. If not `centred`, as in RMS norm, μ is
-    0 and σ² the mean square.
+    0 and σ² the mean square. `mean`: another one, that over several processes for instance.
     """
     values = widened(x)
     mu, d = None, values

@@ -17,6 +17,8 @@ from ..memory import extent
 from ..recording import write
 from ..reduction import accumulator
 
+_NUMBERS = 4  # that are sent along with gradients
+
 
 def sharing(parameters: list[Tensor]) -> tuple[int, int] | None:
     """The positions of two parameters that have memory in common, the earlier first; or None.
@@ -41,9 +43,10 @@ class Flat:
     """Parameters of one dtype and device, end to end in `data`, of which their arrays become views.
 
     `grad`: an array for their gradients, where backward writes them (`Leaf.home`), complete after
-    `gather`. `state`: arrays of its kind by name, which an optimizer keeps from step to step. Both
-    are float32 for float16 parameters. `steps`: how often the state of each parameter was moved;
-    parameters of one count are stepped together.
+    `gather`. It begins `message`, in which processes tell each other something besides. `state`:
+    arrays of its kind by name, which an optimizer keeps from step to step. All are float32 for
+    float16 parameters. `steps`: how often the state of each parameter was moved; parameters of one
+    count are stepped together.
 
     The parameters get new memory: what looked at the old one does not see the steps. So parameters
     that share memory cannot be tied here; `sharing` finds them.
@@ -58,7 +61,9 @@ class Flat:
         with on_device_of(parameters[0].data):
             self.xp = array_module([parameters[0].data])
             self.data = self.xp.zeros(self.edges[-1], parameters[0].dtype)
-            self.grad = self.xp.zeros(self.edges[-1], accumulator(parameters[0].dtype))
+            room = self.edges[-1] + len(parameters) + _NUMBERS
+            self.message = self.xp.zeros(room, accumulator(parameters[0].dtype))
+        self.grad = self.message[: self.edges[-1]]
         self.views, self.homes = (
             [flat[i:j].reshape(p.shape) for i, j, p in zip(self.edges, self.edges[1:], parameters)]
             for flat in (self.data, self.grad)
@@ -107,6 +112,28 @@ class Flat:
                     self.xp.concatenate(parts, out=self.grad[self.where(run)])
             copy_all([(self.homes[k], gradient) for k, gradient in elsewhere.items()])
         return runs
+
+    def all_reduce(self, comm: Any, numbers: list) -> list[np.ndarray]:
+        """Sum the gradients, and up to four numbers, over the ranks of a communicator; a parameter
+        that has a gradient on any rank has one then on all. Returns the sums of the numbers."""
+        if len(numbers) > _NUMBERS:
+            raise ValueError(f"numbers: got {len(numbers)}, wants at most {_NUMBERS}")
+        count, owners = len(self.parameters), np.zeros(len(self.parameters), self.grad.dtype)
+        for run in self.gather():
+            owners[run.start : run.stop] = 1
+        tail = self.message[self.edges[-1] :]
+        with on_device_of(self.message):
+            for k in np.flatnonzero(owners == 0):
+                self.homes[k][...] = 0
+            tail[:count] = self.xp.asarray(owners)
+            for k, number in enumerate(numbers, start=count):
+                tail[k] = number
+            comm.allreduce_(self.message)
+        told = comm.read(tail)
+        for k in np.flatnonzero(told[:count]):
+            if (leaf := self.parameters[k].node) is not None:
+                leaf.gradient, leaf.is_at_home = None, True
+        return [told[k] for k in range(count, count + len(numbers))]
 
     def forget(self) -> None:
         """Make all gradients None."""

@@ -26,13 +26,14 @@ from ..backend import to_device
 from ..files import UNFINISHED, free_path, write_whole
 from ..graph import Tensor
 from ..nn import Module
-from ..nn.files import read_safetensors, write_safetensors
+from ..nn.files import parse_safetensors, write_safetensors
 from ..optim import Optimizer
 from ..optim.lr_scheduler import LRScheduler
 
 # What write_whole did not finish, or what is or was to be a checkpoint.
 _RESTS = re.compile(re.escape(UNFINISHED) + r"([0-9a-f]{16}|(removed-)?step-[0-9]+)")
-_FILES = ("model.safetensors", "optimizer.safetensors")
+_ARRAYS = ("model.safetensors", "optimizer.safetensors")
+FILES = ("state.json", *_ARRAYS)
 
 
 class DamagedError(ValueError):
@@ -67,7 +68,7 @@ def save_checkpoint(
         unfinished.mkdir()
         for name, values in arrays.items():
             write_safetensors(unfinished / f"{name}.safetensors", values)
-        files = {name: _fingerprint((unfinished / name).read_bytes()) for name in _FILES}
+        files = {name: _fingerprint((unfinished / name).read_bytes()) for name in _ARRAYS}
         state = {**state, "more": more, "files": files}
         content = {"state": state, "fingerprint": _fingerprint(_dumped(state))}
         write_whole(unfinished / "state.json", _dumped(content))
@@ -81,14 +82,18 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, model: Module, optimizer: Optimizer, schedule: LRScheduler
+    path: Path,
+    model: Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    files: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
-    """Go on from a checkpoint; returns `more`.
+    """Go on from a checkpoint; returns `more`. `files`: as of `read_checkpoint`.
 
     One that is not as it was written is a DamagedError. One of another model is a RuntimeError that
     lists the keys, and one of another optimizer a ValueError.
     """
-    arrays, state = read_checkpoint(path)
+    arrays, state = read_checkpoint(path, files)
     try:
         model.load_state_dict(arrays["model"])
     except RuntimeError as error:
@@ -113,21 +118,32 @@ def _optimizer_state(arrays: Mapping[str, np.ndarray], saved: Mapping[str, Any])
     return {"state": state, "param_groups": saved["param_groups"]}
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    """The arrays and the state of a checkpoint, once all is as it was written; else a DamagedError
-    says what is not."""
+def checkpoint_files(path: Path) -> dict[str, bytes]:
+    """What the files of a checkpoint hold, whole or not, by their names."""
     try:
-        content = json.loads((path / "state.json").read_bytes())
+        return {name: (path / name).read_bytes() for name in FILES}
+    except OSError as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
+
+
+def read_checkpoint(
+    path: Path, files: Mapping[str, bytes] | None = None
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """The arrays and the state of a checkpoint, once all is as it was written; else a DamagedError
+    says what is not. `files`: what it holds, if it was another process that has read them."""
+    files = checkpoint_files(path) if files is None else files
+    try:
+        content = json.loads(files["state.json"])
         state, wanted = content["state"], {"state.json": content["fingerprint"]}
         found = {"state.json": _fingerprint(_dumped(state))}
-        files = {name: (path / name).read_bytes() for name in _FILES}
-        found |= {name: _fingerprint(file) for name, file in files.items()}
-        wanted |= {name: state["files"][name] for name in _FILES}
+        found |= {name: _fingerprint(files[name]) for name in _ARRAYS}
+        wanted |= {name: state["files"][name] for name in _ARRAYS}
         for name in wanted:
             if found[name] != wanted[name]:
                 raise ValueError(f"{name}: got {found[name]}, wants {wanted[name]}")
-        return {Path(name).stem: read_safetensors(path / name) for name in _FILES}, state
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        arrays = {Path(n).stem: parse_safetensors(files[n], path / n) for n in _ARRAYS}
+        return arrays, state
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged: {error}") from error
 
 

@@ -45,6 +45,9 @@ class Config:
     dropout: float = _option(0.0, "before the last layer")
     epochs: int = _option(20, "times through the data")
     batch_size: int = _option(64, "samples a step, at most")
+    accumulate: int = _option(
+        1, "parts of a step's batch, computed one after the other: less memory"
+    )
     optimizer: str = _option("sgd", "how to step", *OPTIMIZERS)
     lr: float | None = _option(None, "learning rate (sgd 0.1, else 0.001)")
     momentum: float = _option(0.9, "of sgd")
@@ -69,7 +72,7 @@ class Config:
             _check_type(field, getattr(self, field.name))
             if field.metadata["choices"]:
                 choice(field.name, getattr(self, field.name), *field.metadata["choices"])
-        for name in ("epochs", "batch_size", "keep"):
+        for name in ("epochs", "batch_size", "accumulate", "keep"):
             whole(name, getattr(self, name), 1)
         if self.epochs > MOST_EPOCHS:
             raise ValueError(f"epochs: got {self.epochs:,}, wants at most {MOST_EPOCHS:,}")
@@ -86,6 +89,8 @@ class Config:
             raise ValueError(f"lr: got {self.lr!r}, wants a number above 0")
         if self.capture and self.device == "cpu":
             raise ValueError("capture: wants a GPU, and device is cpu")
+        if self.capture and self.accumulate > 1:
+            raise ValueError("capture: wants a step in one part, and accumulate is more")
         if self.patience and not self.validation:
             raise ValueError("patience: wants validation data, and validation is 0")
 

@@ -23,10 +23,18 @@ def batches(x: Any, y: Any, size: int, generator: np.random.Generator) -> Iterat
         raise ValueError(f"y: got {len(y)} rows, wants {len(x)}, one for each of x")
     if size < 1:
         raise ValueError(f"size: got {size!r}, wants at least one row")
-    count = math.ceil(len(x) / size)
     order = to_device(generator.permutation(len(x)), device_of(x))
-    for k in range(count):
-        rows = order[k * len(x) // count : (k + 1) * len(x) // count]
+    for rows in split(order, math.ceil(len(x) / size)):
         with on_device_of(x):
             batch = x[rows], y[rows]
         yield batch
+
+
+def split(rows: Any, parts: int) -> Iterator[Any]:
+    """An array in so many parts, that differ by at most one row.
+
+    >>> [part.tolist() for part in split(np.arange(5), 3)]
+    [[0], [1, 2], [3, 4]]
+    """
+    for k in range(parts):
+        yield rows[k * len(rows) // parts : (k + 1) * len(rows) // parts]

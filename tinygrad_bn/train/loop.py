@@ -11,6 +11,7 @@ import numpy as np
 from .. import functional as F
 from .. import ops
 from ..backend import array_of, as_array, describe, device_of, to_device
+from ..distributed import ALONE, Communicator
 from ..functional.arguments import whole
 from ..graph import Tensor
 from ..nn import Module
@@ -150,26 +151,26 @@ def _evaluating(model: Module) -> Iterator[None]:
             module.training = training
 
 
-def evaluate(model: Module, x: Any, y: Any) -> tuple[float, float]:
+def evaluate(model: Module, x: Any, y: Any, comm: Communicator = ALONE) -> tuple[float, float]:
     """(mean cross entropy, accuracy) of the model, in evaluation mode, on x (n, …) and classes y.
 
     Both are NaN if any output is NaN or infinite: a diverged model names no class, and its accuracy
-    is not that of guessing. x and y are as in `fit`.
+    is not that of guessing. x and y are as in `fit`. The ranks of `comm` do a share each, together.
     """
     x, y, device = _prepared(model, x, y)
     _check_labels(model, x, y, device)
-    losses, right, largest = 0.0, 0, 0.0
+    losses, right, largest, mine = 0.0, 0, 0.0, comm.share(len(x))
     with _evaluating(model):
-        for k in range(0, len(x), _EVALUATED_AT_ONCE):
-            rows = slice(k, k + _EVALUATED_AT_ONCE)
+        for k in range(mine.start, mine.stop, _EVALUATED_AT_ONCE):
+            rows = slice(k, min(k + _EVALUATED_AT_ONCE, mine.stop))
             inputs, targets = (Tensor(to_device(a[rows], device)) for a in (x, y))
             outputs = model(inputs)
             losses = losses + F.cross_entropy(outputs, targets, reduction="sum")
             right = right + (outputs.argmax(axis=1) == targets).sum()
             largest = ops.maximum(largest, ops.abs(outputs).max())  # NaN, if one is
-    if not math.isfinite(float(largest)):
-        return math.nan, math.nan
-    return float(losses) / y.size, int(right) / y.size
+    lost = 0.0 if math.isfinite(float(largest)) else math.nan
+    losses, right, lost = comm.allreduce_(np.array([float(losses), int(right), lost])).tolist()
+    return (math.nan, math.nan) if lost else (losses / y.size, right / y.size)
 
 
 def accuracy(model: Module, x: Any, y: Any) -> float | None:

@@ -1,7 +1,8 @@
 """From the data to the batches of an epoch: order, augmentation, standardization, ahead of time.
 
 Order and augmentation depend on the seed, the epoch and the number of the batch, and on nothing
-that happened before. So an epoch can be entered at any batch, and a thread may run ahead.
+that happened before. So an epoch can be entered at any batch, a thread may run ahead, and ranks
+that share a batch agree on it, however many they are.
 """
 
 import itertools
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .data import batches
+from ..distributed import ALONE, Communicator
+from .data import split
 from .streams import AUGMENTATION, ORDER, stream
 
 _AT_ONCE = 4096  # rows in float64
@@ -44,26 +46,26 @@ class Standardization:
             return (x.astype(np.float32) - mean) * scale
 
 
-def shifted(images: np.ndarray, most: int, random: np.random.Generator) -> np.ndarray:
+def shifted(images: np.ndarray, most: int, to: np.ndarray) -> np.ndarray:
     """Each image (C, H, W) moved by up to `most` pixels, up or down and to a side; what comes in is
-    0."""
+    0. `to` (2, n): from where each is taken in the image with a margin of `most`."""
     n, channels, height, width = images.shape
     padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)))
-    top, left = random.integers(0, 2 * most + 1, (2, n, 1))
+    top, left = to[..., None]
     rows, columns = top + np.arange(height), left + np.arange(width)
     n, channels = np.arange(n)[:, None, None, None], np.arange(channels)[:, None, None]
     return padded[n, channels, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-def mirrored(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Each image with probability ½ with its left side on the right."""
-    which = random.random(len(images)) < 0.5
+def mirrored(images: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """The images, those with a true value in `which` (n,) with the left side on the right."""
     return np.where(which[:, None, None, None], images[..., ::-1], images)
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The batches of each epoch of x (n, …) and classes y (n,)."""
+    """The batches of each epoch of x (n, …) and classes y (n,): each in `parts`, one after the
+    other, and of each part what is the share of this rank of `comm`."""
 
     x: np.ndarray
     y: np.ndarray
@@ -72,23 +74,35 @@ class Pipeline:
     seed: int
     shift: int = 0
     flip: bool = False
+    parts: int = 1
+    comm: Communicator = ALONE
 
     def epoch(self, number: int, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The batches of an epoch (from 1) from number `first` (from 0) on."""
-        order = stream(self.seed, ORDER, number)
-        pairs = enumerate(batches(self.x, self.y, self.batch_size, order))
-        for k, (inputs, targets) in itertools.islice(pairs, first, None):
-            random = stream(self.seed, AUGMENTATION, number, k)
-            if self.shift:
-                inputs = shifted(inputs, self.shift, random)
-            if self.flip:
-                inputs = mirrored(inputs, random)
-            yield self.standardize(inputs), targets
+        """The parts of the batches of an epoch (from 1) from batch number `first` (from 0) on."""
+        order = stream(self.seed, ORDER, number).permutation(len(self.x))
+        numbered = enumerate(split(order, self.steps))
+        for k, rows in itertools.islice(numbered, first, None):
+            # Drawn for all rows, whoever takes them.
+            random, n = stream(self.seed, AUGMENTATION, number, k), len(rows)
+            to = random.integers(0, 2 * self.shift + 1, (2, n)) if self.shift else None
+            mirror = random.random(n) < 0.5 if self.flip else None
+            for part in split(np.arange(n), self.parts):
+                mine = part[self.comm.share(len(part))]
+                inputs, targets = self.x[rows[mine]], self.y[rows[mine]]
+                if self.shift:
+                    inputs = shifted(inputs, self.shift, to[:, mine])
+                if self.flip:
+                    inputs = mirrored(inputs, mirror[mine])
+                yield self.standardize(inputs), targets
 
     @property
     def steps(self) -> int:
         """How many batches an epoch has."""
         return -(-len(self.x) // self.batch_size)
+
+    def rows(self, k: int) -> int:
+        """How many rows batch number k (from 0) of an epoch has, on all ranks."""
+        return (k + 1) * len(self.x) // self.steps - k * len(self.x) // self.steps
 
 
 _END = object()

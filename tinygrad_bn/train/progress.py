@@ -1,13 +1,20 @@
-"""How far a long run is: a bar by tqdm if it is installed and stdout is a terminal, else lines."""
+"""How far a long run is: a bar by tqdm if it is installed and stdout is a terminal, else lines.
+
+Of several ranks only rank 0 shows it.
+"""
 
 import contextlib
 import sys
 import time
 from typing import Any
 
+from ..distributed import communicator
+
 
 def say(text: str) -> None:
     """Print a line. That nobody can read it any more (a full disk, a closed pipe) ends no work."""
+    if communicator().rank:
+        return
     with contextlib.suppress(OSError):
         print(text, flush=True)
 
@@ -88,7 +95,7 @@ class TrainingProgress:
 
 
 def _terminal_bar(**how: Any) -> Any:
-    if not sys.stdout.isatty():
+    if communicator().rank or not sys.stdout.isatty():
         return None
     try:
         from tqdm import tqdm

@@ -7,9 +7,14 @@ the GPU repeats itself).
 """
 
 import dataclasses
+import functools
+import itertools
+import json
 import math
+import operator
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,28 +22,33 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops, optim, random_numbers
-from ..anomaly import detect_anomaly
-from ..backend import device
+from .. import functional as F
+from .. import ops
+from ..backend import module_on
 from ..capture import capture
 from ..creation import tensor
+from ..distributed import ALONE, Communicator, DataParallel
+from ..distributed.agreement import check_same, from_rank_0, together
+from ..distributed.start import device_of_rank, on_device
 from ..graph import Tensor
+from ..nn import Module, convert_sync_batchnorm
 from ..nn.files import require_safetensors
-from ..optim import lr_scheduler
 from ..recording import no_grad
 from .checkpoint import (
+    FILES,
     DamagedError,
     checkpoint_path,
     checkpoints,
     load_checkpoint,
     put_aside,
+    read_checkpoint,
     remove_checkpoint,
     save_checkpoint,
 )
 from .config import Config
 from .datasets import Dataset, load
 from .loop import evaluate, training_step
-from .models import MODELS, Between
+from .making import make_model, make_optimizer, make_schedule
 from .pipeline import Pipeline, Standardization, prefetched
 from .progress import TrainingProgress, say
 from .streams import HELD_OUT, stream
@@ -71,11 +81,27 @@ class DivergedError(ArithmeticError):
 
 
 class Run:
-    """A model in training."""
+    """A model in training, by one process or by several ranks: then each has a `Run`, and all of
+    them do together what is done here. Only rank 0 writes files."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
-        self.config, self.checkpoints = config, folder / "checkpoints"
+    def __init__(
+        self, config: Config, folder: Path | None = None, comm: Communicator = ALONE
+    ) -> None:
+        """`folder` may be set later, before anything is saved or restored."""
+        self.config, self.folder, self.comm = config, folder, comm
+        together(comm, self._prepare)
+        self.comm = on_device(comm, self.device)
+        check_same(comm, {"data": json.dumps(self._data())})
+        self.begin()
+
+    def _prepare(self) -> None:
+        """What each rank does for itself: load the data, see whether the settings fit them."""
+        config = self.config
         require_safetensors()  # rather now than when the first checkpoint is written
+        self.device = device_of_rank(config.device, self.comm)
+        module_on(self.device)
+        if config.capture and self.comm.size > 1:
+            raise ValueError(f"capture: wants one process, and there are {self.comm.size} ranks")
         self.data = load(config.data, config.path and Path(config.path), config.seed, config.target)
         if (config.shift or config.flip) and self.data.x.ndim != 4:
             shape = self.data.x.shape[1:]
@@ -86,86 +112,92 @@ class Run:
         standardize = Standardization.of(x)
         self.validation = (standardize(held_x), held_y) if len(held_x) else None
         self.test = standardize(self.data.test_x), self.data.test_labels
-        augmentation = {"shift": config.shift, "flip": config.flip}
-        self.pipeline = Pipeline(x, y, standardize, config.batch_size, config.seed, **augmentation)
-        self.begin()
-        self._try_smallest_batch()
-        self.begin()
+        how = {"shift": config.shift, "flip": config.flip, "parts": config.accumulate}
+        how["comm"] = self.comm
+        self.pipeline = Pipeline(x, y, standardize, config.batch_size, config.seed, **how)
+        self._try_smallest_part()
 
-    def _try_smallest_batch(self) -> None:
+    def _try_smallest_part(self) -> None:
         """A ValueError now, if the model takes no batch of that size: not after the first step."""
-        smallest = len(self.pipeline.x) // self.pipeline.steps
-        inputs = self.pipeline.standardize(self.pipeline.x[:smallest])
+        pipeline, parts = self.pipeline, self.config.accumulate
+        batch = len(pipeline.x) // pipeline.steps
+        if (smallest := batch // parts) == 0:
+            raise ValueError(f"accumulate: got {parts}, and some batches have only {batch} rows")
+        inputs = pipeline.standardize(pipeline.x[:smallest])
         try:
             with no_grad():
-                self.model(tensor(inputs, device=self.config.device))
+                make_model(self.config, self.data, self.device)(tensor(inputs, device=self.device))
         except ValueError as error:
-            raise ValueError(f"batch_size: some batches have {smallest}; {error}") from error
+            what = "batches" if parts == 1 else "parts of them"
+            raise ValueError(f"batch_size: some {what} have {smallest}; {error}") from error
 
     def begin(self) -> None:
         """Make the model, and what trains it, as they are before the first step."""
-        config = self.config.filled()
-        random_numbers.manual_seed(config.seed)
-        with device(config.device):
-            self.model = MODELS[config.model](
-                self.data.x.shape[1:],
-                len(self.data.classes),
-                Between(config.norm, config.impl, config.activation),
-                width=config.width,
-                depth=config.depth,
-                dropout=config.dropout,
-            )
-        parameters, rate = self.model.parameters(), {"lr": config.lr}
-        decay = {"weight_decay": config.weight_decay}
-        self.optimizer = {
-            "sgd": lambda: optim.SGD(parameters, **rate, momentum=config.momentum, **decay),
-            "adam": lambda: optim.Adam(parameters, **rate, **decay),
-            "adamw": lambda: optim.AdamW(parameters, **rate, **decay),
-        }[config.optimizer]()
-        lower = [math.ceil(share * config.epochs) for share in (1 / 2, 3 / 4)]
-        self.schedule = {
-            "constant": lambda: lr_scheduler.LambdaLR(self.optimizer, lambda epoch: 1.0),
-            "cosine": lambda: lr_scheduler.CosineAnnealingLR(self.optimizer, config.epochs),
-            "step": lambda: lr_scheduler.MultiStepLR(self.optimizer, lower),
-        }[config.schedule]()
-        self.state = State()
-        self._step = self._captured if config.capture else self._plain
+        self.model = make_model(self.config, self.data, self.device)
+        if self.comm.size > 1:
+            self.model = convert_sync_batchnorm(self.model, self.comm)
+        self.optimizer = make_optimizer(self.config, self.model.parameters())
+        self.schedule = make_schedule(self.config, self.optimizer)
+        self.parallel = DataParallel(self.model, self.optimizer, self.comm)
+        self.state, self._asked, self._stop = State(), lambda: False, False
+        self._step = self._captured if self.config.capture else self.make_step
         self._plain_step = training_step(self.model, self.optimizer)
         self._captured_steps: dict[int, Callable] = {}
 
     # --- Steps --------------------------------------------------------------------------------
 
-    def _plain(self, inputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
-        return self._plain_step(Tensor(inputs), Tensor(targets))
+    def make_step(self, parts: Iterable[tuple[Any, Any]], n: int) -> tuple[Tensor, Tensor]:
+        """One step on a batch of n rows, of which these are this rank's. Returns the mean loss, and
+        how many rows were put into their class, on all ranks."""
+        losses, right = [], []
+        self.optimizer.zero_grad()
+        for inputs, targets in parts:
+            outputs, targets = self.model(Tensor(inputs)), Tensor(targets)
+            loss = F.cross_entropy(outputs, targets, reduction="sum") / n
+            loss.backward()
+            losses.append(loss.detach())
+            right.append((outputs.detach().argmax(axis=1) == targets).sum())
+        sums = [functools.reduce(operator.add, several) for several in (losses, right)]
+        *sums, asked = self.parallel.sum_gradients(*sums, float(self._asked()))
+        self.optimizer.step()
+        self._stop = asked > 0
+        return tuple(sums)
 
-    def _captured(self, inputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
-        n = len(targets)  # the batches of an epoch have one size or two
-        if n not in self._captured_steps:
+    def _captured(self, parts: Iterable[tuple[Any, Any]], n: int) -> tuple[Tensor, Tensor]:
+        ((inputs, targets),) = parts
+        if n not in self._captured_steps:  # the batches of an epoch have one size or two
             state = self.model, self.optimizer
             self._captured_steps[n] = capture(self._plain_step, (inputs, targets), state)
         return self._captured_steps[n](inputs, targets)
 
-    def train_epoch(self, progress: TrainingProgress, stopped: Callable[[], bool]) -> None:
-        """Train to the end of the epoch that has begun, or until `stopped()`; a loss that is not
-        finite is a DivergedError."""
-        state, on_cpu = self.state, self.config.device == "cpu"
+    def train_epoch(self, progress: TrainingProgress, asked: Callable[[], bool]) -> None:
+        """Train to the end of the epoch that has begun, or until it is `asked()` to stop; a loss
+        that is not finite is a DivergedError."""
+        state, parts, self._asked = self.state, self.config.accumulate, asked
+        at_once = self.device == "cpu" or self.comm.size > 1  # nobody waits, or all do anyway
         self.model.train()
-        made = prefetched(self.pipeline.epoch(state.epoch + 1, state.step), self.config.prefetch)
+        made = self.pipeline.epoch(state.epoch + 1, state.step)
+        made = prefetched(made, self.config.prefetch)
         unread, since = [], time.perf_counter()
         # A diverging run overflows on its way; it is told by its loss, not by warnings.
         with closing(made), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            with closing(uploaded(made, self.config.device)) as batches:
-                for inputs, targets in batches:
-                    loss, right = self._step(inputs, targets)
-                    unread.append((tensor(loss), tensor(right), len(targets)))
+            with closing(uploaded(made, self.device)) as batches:
+                for k in range(state.step, self.pipeline.steps):
+                    n = self.pipeline.rows(k)
+                    unread.append((*self._step(itertools.islice(batches, parts), n), n))
                     now = time.perf_counter()
-                    if on_cpu or now - since > _SECONDS_BETWEEN_READINGS:
+                    if at_once or now - since > _SECONDS_BETWEEN_READINGS:
                         self._read(unread, progress)
                         state.seconds, since = state.seconds + now - since, now
-                    if stopped():
+                    if self.stops(asked):
                         break
             self._read(unread, progress)
         state.seconds += time.perf_counter() - since
+
+    def stops(self, asked: Callable[[], bool]) -> bool:
+        """Whether to stop now. Several ranks do after the first step of which all knew that one of
+        them was asked to."""
+        return asked() if self.comm.size == 1 else self._stop
 
     def _read(self, unread: list, progress: TrainingProgress) -> None:
         """Add up the losses of steps, and show them; on a GPU this waits for it."""
@@ -195,7 +227,7 @@ class Run:
             "accuracy": state.right / state.seen,
         }
         if self.validation:
-            loss, accuracy = evaluate(self.model, *self.validation)
+            loss, accuracy = evaluate(self.model, *self.validation, self.comm)
             if not math.isfinite(loss):
                 raise DivergedError(*self.last_step, "outputs on validation data are not finite")
             record |= {"validation_loss": loss, "validation_accuracy": accuracy}
@@ -232,12 +264,19 @@ class Run:
 
     # --- Checkpoints --------------------------------------------------------------------------
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where they are."""
+        return self.folder / "checkpoints"
+
     def save(self) -> None:
         """Write a checkpoint, and remove those that are no longer kept. What cannot be written is
         an OSError, what is not finite a DivergedError."""
-        state, lost = self.state, self._not_finite()
+        state, lost = self.state, not_finite(self.model)
         if lost:
             raise DivergedError(*self.last_step, f"{lost} is not finite after it")
+        if self.comm.rank:
+            return
         more = {**dataclasses.asdict(state), "data": self._data()}
         path = checkpoint_path(self.checkpoints, state.steps)
         save_checkpoint(path, self.model, self.optimizer, self.schedule, more)
@@ -250,6 +289,16 @@ class Run:
         """The checkpoint after the best epoch."""
         best = self.state.best
         return None if best is None else checkpoint_path(self.checkpoints, best["step"])
+
+    def load_best(self) -> None:
+        """Give the model, on all ranks, the parameters of the best epoch; a ValueError, or of
+        several ranks a RankError, says why that cannot be."""
+
+        def load():
+            self.model.load_state_dict(read_checkpoint(self.best_path)[0]["model"])
+
+        from_rank_0(self.comm, load)
+        self.parallel = DataParallel(self.model, self.optimizer, self.comm)  # it tells the others
 
     def _data(self) -> dict[str, Any]:
         """What tells whether the data are those that a checkpoint was trained on."""
@@ -265,12 +314,20 @@ class Run:
         """Go on from the newest checkpoint that is whole; it is said which are not, and they get
         other names. False if there is no checkpoint. If none is whole, or it is one of
         another model or of other data, that is an error, and all is left as it is."""
+        found = from_rank_0(self.comm, self._restore_newest)
+        if found and self.comm.size > 1:
+            path = Path(os.fsdecode(found))
+            files = {n: from_rank_0(self.comm, lambda n=n: (path / n).read_bytes()) for n in FILES}
+            if self.comm.rank:
+                self._load(path, files)
+        return bool(found)
+
+    def _restore_newest(self) -> bytes:
+        """What `restore` does on rank 0. Returns which checkpoint it was; nothing for none."""
         damaged = []
         for path in checkpoints(self.checkpoints):
             try:
-                more = load_checkpoint(path, self.model, self.optimizer, self.schedule)
-                state = State(**{f.name: more[f.name] for f in dataclasses.fields(State)})
-                data = {what: more["data"][what] for what in self._data()}
+                data = self._load(path)
             except (DamagedError, KeyError, TypeError) as error:
                 say(str(error))
                 damaged.append(path)
@@ -283,55 +340,27 @@ class Run:
                 say(f"in its place {path} is used")
             for other in damaged:
                 put_aside(other)
-            self.state = state
-            return True
+            return os.fsencode(path)
         if damaged:
             raise ValueError(f"{self.checkpoints}: none of {len(damaged)} checkpoints is whole")
-        return False
+        return b""
 
-    def where_it_diverged(self, error: DivergedError) -> str | None:
-        """Which op made the first value that is not finite, if that can be found: the steps since
-        the last checkpoint are made again, first to see after which one the parameters were lost,
-        then to look at that one. What was trained is given up."""
-        last = (error.epoch, error.step)
-        lost = self._replay(last, lambda *_: None) or last
-        return self._replay(lost, self._watch)
+    def _load(self, path: Path, files: dict[str, bytes] | None = None) -> dict[str, Any]:
+        """Load a checkpoint; returns what it knows of its data."""
+        trained = self.model, self.optimizer, self.schedule
+        more = load_checkpoint(path, *trained, files)
+        state = State(**{f.name: more[f.name] for f in dataclasses.fields(State)})
+        data = {what: more["data"][what] for what in self._data()}
+        self.state = state
+        return data
 
-    def _replay(self, last: tuple[int, int], make_last: Callable) -> Any:
-        """Make the steps since the last checkpoint again, up to `last`, an epoch and its step; that
-        one by `make_last`, whose answer is returned. Before that, the step after which a parameter
-        is not finite ends it, and is returned."""
-        self.begin()
-        self.restore()
-        if self.state.epoch != last[0] - 1:
-            return None  # its checkpoint could not be written
-        self.model.train()
-        batches = uploaded(self.pipeline.epoch(last[0], self.state.step), self.config.device)
-        with closing(batches), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            for number, (inputs, targets) in enumerate(batches, start=self.state.step + 1):
-                if number == last[1]:
-                    return make_last(number, inputs, targets)
-                self._plain(inputs, targets)
-                if self._not_finite():
-                    return last[0], number
-        return None
 
-    def _watch(self, number: int, inputs: Any, targets: Any) -> str | None:
-        try:
-            with detect_anomaly():
-                self._plain(inputs, targets)
-        except FloatingPointError as found:
-            what, _, place = str(found).partition("\n  recorded at ")
-            return f"in step {number}: {what}, {place.partition(', ')[2]}"  # no line of the user's
-        lost = self._not_finite()
-        return lost and f"in step {number}: after the update {lost} is not finite"
-
-    def _not_finite(self) -> str | None:
-        """The first parameter or buffer that has a NaN or an infinity."""
-        for key, value in self.model.state_dict().items():
-            if not np.isfinite(value.cpu().numpy()).all():
-                return key
-        return None
+def not_finite(model: Module) -> str | None:
+    """The first parameter or buffer that has a NaN or an infinity."""
+    for key, value in model.state_dict().items():
+        if not np.isfinite(value.cpu().numpy()).all():
+            return key
+    return None
 
 
 def _loss(record: dict[str, Any]) -> float:

@@ -5,6 +5,9 @@ checkpoints/     the last ones, and the best
 metrics.jsonl    a line for each epoch
 summary.json     how it ended
 index.html       the report, with loss.svg and accuracy.svg
+
+If `distributed.communicator()` knows several ranks, they train together, and only rank 0 sees the
+folder. A run may go on with another number of ranks.
 """
 
 import contextlib
@@ -22,114 +25,95 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None
-
-from ..backend import module_on
+from ..distributed import RankError, communicator
+from ..distributed.agreement import from_rank_0, together
 from ..files import write_whole
-from .checkpoint import checkpoints, read_checkpoint, remove_rests, rests
-from .config import Config, as_toml, read_config
+from .checkpoint import checkpoints
+from .config import Config
+from .divergence import where_it_diverged
 from .loop import evaluate
 from .progress import TrainingProgress, say
 from .run import DivergedError, Run
+from .run_folder import check_free, new_folder, old_folder, renew
 from .run_report import write_report
 
 
-class TakenError(FileExistsError):
-    """The folder holds something, or another process trains there."""
-
-
-def start(config: Config, folder: Path) -> int:
-    """Train in `folder`, which is new or empty; returns the exit status of the command: 0; 1, if it
-    diverged or something could not be written; 130, if it was stopped."""
-    if folder.exists() and _holds_something(folder):
-        goes_on = (folder / "config.toml").exists()
-        hint = "--resume goes on with it" if goes_on else "wants one that is new, or empty"
-        raise TakenError(f"{folder} is there already; {hint}")
+def start(config: Config, folder: Path | None = None) -> int:
+    """Train in `folder`, which is new or empty (None: one in runs/ with a new name); returns the
+    exit status of the command: 0; 1, if it diverged or something could not be written; 130, if it
+    was stopped."""
+    comm = communicator()
+    from_rank_0(comm, lambda: None if folder is None else check_free(folder))
     if config.path is not None:  # whoever resumes may be in another folder
         config = dataclasses.replace(config, path=str(Path(config.path).expanduser().absolute()))
-    module_on(config.device)
-    run = Run(config, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
-        if _holds_something(folder):
-            raise TakenError(f"{folder}: another process was faster")
-        remove_rests(folder)
-        write_whole(folder / "config.toml", as_toml(config).encode())
-        return _train(run, folder)
+    run = Run(config, comm=comm)
+    with contextlib.ExitStack() as stack:
+        taken = from_rank_0(comm, lambda: stack.enter_context(new_folder(config, folder)))
+        run.folder = Path(os.fsdecode(taken))
+        return _train(run)
 
 
 def resume(folder: Path, epochs: int | None) -> int:
     """Go on with the run in `folder`, to another number of epochs if one is given; returns what
     `start` does."""
-    if not (folder / "config.toml").exists():
-        raise FileNotFoundError(f"{folder} holds no config.toml, so no run")
-    with _alone_in(folder):
-        remove_rests(folder)
-        remove_rests(folder / "checkpoints")
-        config = Config(**read_config(folder / "config.toml"))
+    comm = communicator()
+    with contextlib.ExitStack() as stack:
+        settings = from_rank_0(comm, lambda: stack.enter_context(old_folder(folder)))
+        config = Config(**json.loads(settings))
         if epochs is not None:
             config = dataclasses.replace(config, epochs=epochs)
-        module_on(config.device)
-        run = Run(config, folder)
-        if run.restore():
-            done, begun = run.state.epoch, run.state.step
-            if done + bool(begun) > config.epochs:
-                have = f"{done} and a part of the next are" if begun else f"{done} are"
-                raise ValueError(f"epochs: got {config.epochs}, and {have} done")
-            if run.complete:
-                say(f"it {run.complete} after epoch {done}: nothing is left to train")
-            else:
-                say(f"going on after epoch {done}" + f" and {begun} steps" * bool(begun))
+        run = Run(config, folder, comm)
+        restored = run.restore()
+        together(comm, lambda: _check_epochs(run))
+        if run.complete:
+            say(f"it {run.complete} after epoch {run.state.epoch}: nothing is left to train")
+        elif restored:
+            begun = f" and {run.state.step} steps" * bool(run.state.step)
+            say(f"going on after epoch {run.state.epoch}{begun}")
         else:
             say("no checkpoint yet: from the start")
         if not run.complete:
-            write_whole(folder / "config.toml", as_toml(config).encode())
-            (folder / "summary.json").unlink(missing_ok=True)  # of an end that is none any more
-        return _train(run, folder)
+            from_rank_0(comm, lambda: renew(folder, config))
+        return _train(run)
 
 
-def _holds_something(folder: Path) -> bool:
-    """Whether there is more than what a killed process did not finish."""
-    return {*folder.iterdir()} > {*rests(folder)}
+def _check_epochs(run: Run) -> None:
+    done, begun = run.state.epoch, run.state.step
+    if done + bool(begun) > run.config.epochs:
+        have = f"{done} and a part of the next are" if begun else f"{done} are"
+        raise ValueError(f"epochs: got {run.config.epochs}, and {have} done")
 
 
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """In the block no other process may train in this folder (where the system has flock)."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TakenError(f"{folder}: another process is training there") from error
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _train(run: Run, folder: Path) -> int:
+def _train(run: Run) -> int:
     """Train to the end, and leave what tells of it."""
     done = run.state.epoch * len(run.pipeline.x) + run.state.seen
-    progress = TrainingProgress(folder.name, run.config.epochs, len(run.pipeline.x), done)
-    diverged = unsaved = where = None
-    with _stop_requests() as stopped, contextlib.closing(progress):
+    progress = TrainingProgress(run.folder.name, run.config.epochs, len(run.pipeline.x), done)
+    diverged = unsaved = None
+    with _stop_requests() as asked, contextlib.closing(progress):
         try:
-            while not run.complete and not stopped():
-                run.train_epoch(progress, stopped)
+            while not run.complete and not run.stops(asked):
+                run.train_epoch(progress, asked)
                 if run.epoch_is_over:
                     progress.epoch(run.close_epoch())
-                unsaved = _saved(run, folder, progress)
+                unsaved = _saved(run, progress)
         except DivergedError as error:
             diverged = error
+    summary = _summary(run, diverged)
+    if run.comm.rank == 0:
+        unsaved = _written(run, summary) or unsaved
+        _tell(run, summary)
+        if unsaved:
+            with contextlib.suppress(OSError):
+                print(f"not written: {unsaved}", file=sys.stderr)
+    return 1 if diverged or unsaved else 130 if summary["state"] == "interrupted" else 0
+
+
+def _summary(run: Run, diverged: DivergedError | None) -> dict[str, Any]:
+    """What summary.json holds; the test data are looked at for it."""
+    where = None
     if diverged:
         with contextlib.suppress(ValueError):  # no checkpoint is whole
-            where = run.where_it_diverged(diverged)  # and is again as the last checkpoint has it
+            where = where_it_diverged(run, diverged)  # and is again as the last checkpoint has it
     summary = {
         "state": "diverged" if diverged else run.complete or "interrupted",
         "epochs": run.state.epoch,
@@ -137,7 +121,7 @@ def _train(run: Run, folder: Path) -> int:
         "parameters": sum(p.size for p in run.model.parameters()),
         "seconds": run.state.seconds,
         "versions": _versions(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {run.config.device}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {run.config.device}, {run.comm}",
         "diverged": None,
     }
     if diverged:
@@ -145,47 +129,50 @@ def _train(run: Run, folder: Path) -> int:
         summary["diverged"] = {**place, "what": str(diverged), "where": where}
     elif run.complete:
         summary |= _tested(run)
+    return summary
+
+
+def _written(run: Run, summary: dict[str, Any]) -> OSError | None:
+    """Write what tells of a run; if that fails, why."""
     try:
-        _write_metrics(run, folder)
+        _write_metrics(run)
         text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-        write_whole(folder / "summary.json", text.encode())
-        write_report(folder)
+        write_whole(run.folder / "summary.json", text.encode())
+        write_report(run.folder)
     except OSError as error:
-        unsaved = error
-    _tell(run, folder, summary)
-    if unsaved:
-        with contextlib.suppress(OSError):
-            print(f"not written: {unsaved}", file=sys.stderr)
-    return 1 if diverged or unsaved else 130 if summary["state"] == "interrupted" else 0
+        return error
+    return None
 
 
-def _saved(run: Run, folder: Path, progress: TrainingProgress) -> OSError | None:
+def _saved(run: Run, progress: TrainingProgress) -> OSError | None:
     """Write a checkpoint and the metrics; if that fails, why. The training may go on: what was
     written before is as it was."""
     try:
         run.save()
-        _write_metrics(run, folder)
+        _write_metrics(run)
     except OSError as error:
         progress.line(f"not written, but the training goes on: {error}")
         return error
     return None
 
 
-def _write_metrics(run: Run, folder: Path) -> None:
+def _write_metrics(run: Run) -> None:
+    if run.comm.rank:
+        return
     lines = [json.dumps(record, allow_nan=False) + "\n" for record in run.state.history]
-    write_whole(folder / "metrics.jsonl", "".join(lines).encode())
+    write_whole(run.folder / "metrics.jsonl", "".join(lines).encode())
 
 
 def _tested(run: Run) -> dict[str, float | None]:
     """Loss and accuracy on the test data after the last epoch, and the accuracy after the best;
     None for what is not finite, or cannot be had."""
-    loss, accuracy = evaluate(run.model, *run.test)
+    loss, accuracy = evaluate(run.model, *run.test, run.comm)
     best = accuracy
     if run.state.best["epoch"] != run.state.epoch:
         try:
-            run.model.load_state_dict(read_checkpoint(run.best_path)[0]["model"])
-            best = evaluate(run.model, *run.test)[1]
-        except ValueError as error:
+            run.load_best()
+            best = evaluate(run.model, *run.test, run.comm)[1]
+        except (ValueError, RankError) as error:
             say(f"the best epoch cannot be tested: {error}")
             best = None
     found = {"test_loss": loss, "test_accuracy": accuracy, "best_test_accuracy": best}
@@ -195,8 +182,9 @@ def _tested(run: Run) -> dict[str, float | None]:
     }
 
 
-def _tell(run: Run, folder: Path, summary: dict[str, Any]) -> None:
+def _tell(run: Run, summary: dict[str, Any]) -> None:
     """The last lines: what came out, and where it is."""
+    folder = run.folder
     kept = checkpoints(run.checkpoints)
     if summary["state"] == "interrupted":
         epoch, step = run.last_step
@@ -208,6 +196,9 @@ def _tell(run: Run, folder: Path, summary: dict[str, Any]) -> None:
         say(f"diverged: {summary['diverged']['what']}")
         if summary["diverged"]["where"]:
             say(summary["diverged"]["where"])
+        elif run.comm.size > 1:
+            resume = f"tinygrad-bn train --resume {shlex.quote(str(folder))}"
+            say(f"one process can tell by which op: {resume}")
         say(f"the last good checkpoint: {kept[0]}" if kept else "it was before any checkpoint")
     else:
         last, best = (

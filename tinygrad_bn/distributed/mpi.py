@@ -1,0 +1,200 @@
+"""Ranks that are processes, started by mpiexec, on one machine or many: MPI, through mpi4py."""
+
+import atexit
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..backend import assign, describe, device_of, on_device_of, to_device
+from .agreement import named_ranks
+from .communicators import Communicator, offer_core
+
+_LAUNCHED = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")  # what launchers tell their processes
+_GRACE = 2.0  # seconds that a rank has to answer
+_MESSAGE = 300  # bytes
+_ASK, _ANSWER = 1, 2
+
+
+def launched() -> bool:
+    """Whether a launcher of MPI (mpiexec, srun) has started this process."""
+    return any(name in os.environ for name in _LAUNCHED)
+
+
+def mpi4py() -> Any:
+    """The module mpi4py.MPI; a RuntimeError says how to install it."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # the latter, if there is no MPI library
+        pip = 'pip install "tinygrad_bn[mpi]" (mpi4py, and MPICH)'
+        raise RuntimeError(f"MPI needs mpi4py and an MPI library ({error}): {pip}") from error
+    return MPI
+
+
+class MPI(Communicator):
+    """All processes of one mpiexec.
+
+    NumPy's arrays are sent as they lie; those of a GPU by way of the host, unless the MPI library
+    says that it takes them (its `mpi_memory_alloc_kinds`, of MPI 4.1, has "cuda").
+
+    A collective waits for `timeout` seconds. If a rank does not come then, the others say which,
+    and end the job; so they do if a rank leaves before the others, or raises what it does not
+    catch. (Of one that dies mpiexec is told by the system, and ends the job itself.)
+    """
+
+    def __init__(self, timeout: float = 300.0) -> None:
+        self._mpi = mpi = mpi4py()
+        self.timeout = timeout
+        world = mpi.COMM_WORLD
+        self.rank, self.size = world.rank, world.size
+        self.local_rank = world.Split_type(mpi.COMM_TYPE_SHARED).rank
+        # One for each kind: if ranks want different things, they wait, and it is found.
+        self._sums, self._rows, self._copies, self._talk = [world.Dup() for _ in range(4)]
+        kinds = world.Get_info().Get("mpi_memory_alloc_kinds") or ""
+        self._takes_gpu_arrays = "cuda" in kinds
+        self._begun = 0  # collectives
+        self._sent: list = []  # messages on their way, with their memory
+        if self.size > 1:
+            _end_all_if_this_raises(self)
+            atexit.register(self._leave)
+
+    def allreduce_(self, array: Any) -> Any:
+        buffer, done = self._buffer(array)
+        self._run(
+            self._sums.Iallreduce, self._mpi.IN_PLACE, buffer, what=f"sum of {describe(array)}"
+        )
+        return done()
+
+    def allgather(self, array: Any) -> Any:
+        host = np.ascontiguousarray(to_device(array, "cpu"))
+        found = np.empty((self.size, *host.shape), host.dtype)
+        what = f"gather of {describe(array)}"
+        self._run(self._rows.Iallgather, _bytes(host), _bytes(found), what=what)
+        return to_device(found, device_of(array))
+
+    def bcast_(self, array: Any) -> Any:
+        buffer, done = self._buffer(array)
+        self._run(self._copies.Ibcast, _bytes(buffer), what=f"broadcast of {describe(array)}")
+        return done()
+
+    def _buffer(self, array: Any) -> tuple[Any, Callable]:
+        """What MPI may read and write for `array`, and a function that brings it back there."""
+        if not array.flags.c_contiguous:
+            raise ValueError(f"array: got {describe(array)} with gaps, wants one without")
+        if device_of(array) == "cpu":
+            return array, lambda: array
+        if self._takes_gpu_arrays:
+            with on_device_of(array):
+                array.device.synchronize()  # MPI knows no streams
+            return array, lambda: array
+        host = to_device(array, "cpu")
+
+        def bring_back():
+            assign(array, to_device(host, device_of(array)))
+            return array
+
+        return host, bring_back
+
+    def _run(self, start: Callable, *buffers: Any, what: str) -> None:
+        self._begun += 1
+        self.wait(start(*buffers).Test, f"collective {self._begun}, the {what}")
+
+    # --- Waiting, and for whom ----------------------------------------------------------------
+
+    def wait(self, is_done: Callable[[], bool], what: str) -> None:
+        """Until `is_done()`. The core is offered to others meanwhile: there may be more ranks than
+        cores."""
+        since = looked = time.monotonic()
+        while not is_done():
+            offer_core()
+            now = time.monotonic()
+            if now - looked > 0.05:
+                looked = now
+                self._answer(what)
+                if now - since > 1:
+                    time.sleep(0.001)
+            if now - since > self.timeout:
+                self._find_missing(is_done, what)
+                since = time.monotonic()
+
+    def _send(self, text: str, rank: int, tag: int) -> None:
+        self._sent = [pair for pair in self._sent if not pair[0].Test()]
+        message = np.zeros(_MESSAGE, np.uint8)
+        content = text.encode()[:_MESSAGE]
+        message[: len(content)] = np.frombuffer(content, np.uint8)
+        self._sent.append((self._talk.Isend(message, rank, tag), message))
+
+    def _received(self, tag: int) -> list[tuple[int, str]]:
+        """Rank and text of the messages that have come."""
+        found, status = [], self._mpi.Status()
+        while self._talk.Iprobe(self._mpi.ANY_SOURCE, tag, status):
+            message = np.zeros(_MESSAGE, np.uint8)
+            self._talk.Recv(message, status.source, tag)
+            found.append((status.source, message.tobytes().rstrip(b"\0").decode(errors="ignore")))
+        return found
+
+    def _answer(self, what: str) -> None:
+        for rank, _ in self._received(_ASK):
+            self._send(what, rank, _ANSWER)
+
+    def _find_missing(self, is_done: Callable[[], bool], what: str) -> None:
+        """Ask the others where they are; end the job unless all are here."""
+        self._received(_ANSWER)  # of a question of before
+        for rank in set(range(self.size)) - {self.rank}:
+            self._send("", rank, _ASK)
+        where, end = {self.rank: what}, time.monotonic() + _GRACE
+        while time.monotonic() < end:
+            if is_done():
+                return
+            self._answer(what)
+            where |= dict(self._received(_ANSWER))
+            time.sleep(0.01)
+        silent = sorted(set(range(self.size)) - where.keys())
+        if not silent and len({*where.values()}) == 1:
+            return  # all are here: it only takes long
+        # One speaks; if it is ended before it did, the next.
+        time.sleep(0.5 * sorted(where).index(self.rank))
+        if silent:
+            verb = "does" if len(silent) == 1 else "do"
+            problem = f"{named_ranks(silent)} of {self.size} {verb} not answer"
+        else:
+            each = "; ".join(f"rank {rank} waits in {where[rank]}" for rank in sorted(where)[:8])
+            problem = f"the ranks do not do the same: {each}"
+        waited = f"rank {self.rank} has waited for {self.timeout:g} s in {what}"
+        self._end(f"{problem}; {waited}")
+
+    def _leave(self) -> None:
+        """Be the last to go: a rank that ends while others still wait for it is told of."""
+        self.wait(self._talk.Ibarrier().Test, "the end of its program")
+
+    def _end(self, message: str) -> None:
+        sys.stdout.flush()
+        print(f"tinygrad_bn ends all ranks: {message}", file=sys.stderr, flush=True)
+        self.abort()
+
+    def abort(self) -> None:
+        self._talk.Abort(1)
+
+    def __repr__(self) -> str:
+        library = self._mpi.Get_library_version().split("\n")[0].rstrip("\0")
+        return f"{self.size} ranks by MPI ({' '.join(library.split())})"
+
+
+def _bytes(array: Any) -> Any:
+    """The memory of an array, of whatever dtype."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def _end_all_if_this_raises(comm: MPI) -> None:
+    """Have an error that nobody catches end all ranks: they would wait for this one."""
+    show = sys.excepthook
+
+    def end(kind, error, traceback):
+        show(kind, error, traceback)
+        text = f"{kind.__name__}: {error}".rstrip(": ")
+        comm._end(f"rank {comm.rank} of {comm.size} raised {text}")
+
+    sys.excepthook = end
