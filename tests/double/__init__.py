@@ -15,7 +15,7 @@ that reads raw addresses (blas.py).  Streams that reach the same memory in no or
 
 import sys
 
-from . import blas, creation, races
+from . import blas, creation, nccl, races
 from .arrays import ndarray
 from .events import ForbiddenTransfer, forbid, stats
 from .graphs import CUDARuntimeError, nodes

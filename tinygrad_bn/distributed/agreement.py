@@ -1,6 +1,7 @@
 """What ranks tell each other besides arrays: texts, files, errors, and whether they agree."""
 
 import contextlib
+import json
 import os
 import platform
 import sys
@@ -40,7 +41,7 @@ def together(comm: Communicator, function: Callable[[], T]) -> T:
         answer = function()
     except Exception as raised:
         error = raised
-    told = gather_texts(comm, "" if error is None else f"{error or type(error).__name__}")
+    told = gather_texts(comm, "" if error is None else _words(error))
     if not any(told):
         return answer
     first = next(text for text in told if text)
@@ -60,7 +61,7 @@ def from_rank_0(comm: Communicator, function: Callable[[], bytes | None]) -> byt
         content = function() if comm.rank == 0 else None
     except Exception as raised:
         error = raised
-        problem = f"{error or type(error).__name__}".encode()
+        problem = _words(error).encode()
     if problem := bcast_bytes(comm, problem):
         raise RankError(problem.decode()) from error
     return bcast_bytes(comm, content or b"")
@@ -76,8 +77,8 @@ def all_or_none(comm: Communicator) -> Iterator[None]:
         raise
     except BaseException as error:
         if comm.size > 1:
-            name = type(error).__name__
-            print(f"rank {comm.rank} of {comm.size}: {name}: {error}", file=sys.stderr, flush=True)
+            text = f"rank {comm.rank} of {comm.size}: {type(error).__name__}: {error}"
+            print(text, file=sys.stderr, flush=True)
             comm.abort()
         raise
 
@@ -95,8 +96,7 @@ def processes(comm: Communicator) -> str:
 
 def check_same(comm: Communicator, described: Mapping[str, str]) -> None:
     """A RankError unless all ranks have the same names, with the same text for each."""
-    told = gather_texts(comm, "\n".join(f"{name}\t{text}" for name, text in described.items()))
-    tables = [dict(line.split("\t") for line in text.split("\n")) for text in told]
+    tables = [json.loads(text) for text in gather_texts(comm, json.dumps(dict(described)))]
     for name in dict.fromkeys(name for table in tables for name in table):
         found = [table.get(name) for table in tables]
         if len({*found}) > 1:
@@ -105,6 +105,10 @@ def check_same(comm: Communicator, described: Mapping[str, str]) -> None:
                 f"{name} differs between ranks: on {named_ranks(others)} of {comm.size} it is not "
                 "what rank 0 has"
             )
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def named_ranks(ranks: list[int]) -> str:

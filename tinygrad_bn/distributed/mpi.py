@@ -14,7 +14,7 @@ from .agreement import named_ranks
 from .communicators import Communicator, offer_core
 
 _LAUNCHED = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")  # what launchers tell their processes
-_GRACE = 2.0  # seconds that a rank has to answer
+_GRACE = 1.0  # seconds that a rank has to answer
 _MESSAGE = 300  # bytes
 _ASK, _ANSWER = 1, 2
 
@@ -69,7 +69,7 @@ class MPI(Communicator):
         return done()
 
     def allgather(self, array: Any) -> Any:
-        host = np.ascontiguousarray(to_device(array, "cpu"))
+        host = np.asarray(to_device(array, "cpu"), order="C")
         found = np.empty((self.size, *host.shape), host.dtype)
         what = f"gather of {describe(array)}"
         self._run(self._rows.Iallgather, _bytes(host), _bytes(found), what=what)

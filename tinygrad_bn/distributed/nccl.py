@@ -43,7 +43,7 @@ class NCCL(Communicator):
             return self._control.allgather(array)
         with on_device_of(array):
             xp = array_module([array])
-            array = xp.ascontiguousarray(array)
+            array = array if array.flags.c_contiguous else array.copy()
             found = xp.empty((self.size, *array.shape), array.dtype)
             how = array.nbytes, self._nccl.NCCL_UINT8, _stream(array)
             self._comm.allGather(_place(array), _place(found), *how)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..backend import as_array, assign, copied, device_of, to_device
+from ..backend import assign, device_of, to_device
 from .communicators import Communicator, RankError, in_this_context
 
 T = TypeVar("T")
@@ -23,10 +23,10 @@ class _Meeting:
         self.brought: dict[int, tuple[str, Any]] = {}  # by rank: to which collective, and what
         self.ended: dict[int, BaseException | None] = {}  # by rank: how
 
-    def exchange(self, rank: int, what: str, array: Any) -> list[Any]:
+    def exchange(self, rank: int, what: str, array: np.ndarray) -> list[np.ndarray]:
         """The arrays that all ranks bring to a collective, in the order of ranks."""
         brought = self.brought
-        brought[rank] = f"{what} of {array.dtype}{list(array.shape)}", copied(array)
+        brought[rank] = f"{what} of {array.dtype}{list(array.shape)}", array.copy()
         if len(brought) == self.size:
             self.brought = {}
         self.pass_on(rank)
@@ -60,20 +60,24 @@ class Threads(Communicator):
         self.local_rank = rank
 
     def allreduce_(self, array: Any) -> Any:
-        total, *others = self._meeting.exchange(self.rank, "allreduce_", array)
-        total = to_device(total, "cpu").copy()
+        first, *others = self._exchange("allreduce_", array)
+        total = first.copy()
         for other in others:
-            total += to_device(other, "cpu")
+            total += other
         assign(array, to_device(total, device_of(array)))
         return array
 
     def allgather(self, array: Any) -> Any:
-        arrays = self._meeting.exchange(self.rank, "allgather", array)
-        return as_array(np.stack([to_device(a, "cpu") for a in arrays]), device=device_of(array))
+        return to_device(np.stack(self._exchange("allgather", array)), device_of(array))
 
     def bcast_(self, array: Any) -> Any:
-        assign(array, self._meeting.exchange(self.rank, "bcast_", array)[0])
+        first = self._exchange("bcast_", array)[0]
+        if self.rank:
+            assign(array, to_device(first, device_of(array)))
         return array
+
+    def _exchange(self, what: str, array: Any) -> list[np.ndarray]:
+        return self._meeting.exchange(self.rank, what, to_device(array, "cpu"))
 
     def __repr__(self) -> str:
         return f"{self.size} threads that take turns"

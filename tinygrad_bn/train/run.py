@@ -271,10 +271,11 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint, and remove those that are no longer kept. What cannot be written is
-        an OSError, what is not finite a DivergedError."""
+        an OSError, what is not finite a DivergedError, what differs between ranks a RankError."""
         state, lost = self.state, not_finite(self.model)
         if lost:
             raise DivergedError(*self.last_step, f"{lost} is not finite after it")
+        self.parallel.check_equal()
         if self.comm.rank:
             return
         more = {**dataclasses.asdict(state), "data": self._data()}
