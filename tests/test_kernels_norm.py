@@ -166,7 +166,7 @@ def test_the_loops_know_all_members_but_one(kernel):
         x, gamma, _, _ = drawn(member)
         args = x.shape, x.strides, x.dtype, member.axes, gamma.shape, gamma.shape
         known = kernel == "compiled" and name not in UNKNOWN
-        assert (cpu_norm._plan(*args) is not None) == known, name
+        assert (cpu_norm.plan_of(*args) is not None) == known, name
 
 
 def test_the_log_says_where_no_loop_runs(kernel, monkeypatch, caplog):
@@ -174,7 +174,7 @@ def test_the_log_says_where_no_loop_runs(kernel, monkeypatch, caplog):
     x = np.ones((2, 3, 4), np.float32)
     with caplog.at_level("DEBUG", "tinygrad_bn"):
         assert (
-            cpu_norm._plan.__wrapped__(x.shape, x.strides, x.dtype, (1,), (1, 3, 1), None) is None
+            cpu_norm.plan_of.__wrapped__(x.shape, x.strides, x.dtype, (1,), (1, 3, 1), None) is None
         )
     assert "NumPy normalizes float32(2, 3, 4) over the axes (1,)" in caplog.text
 

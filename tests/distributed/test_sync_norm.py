@@ -154,9 +154,9 @@ def test_shares_with_other_means_are_merged_to_the_digit():
     def each(comm):
         return norm.statistics(x[comm.share(12)], (0,), comm)
 
-    for mu, var, rounding, m in simulate(2, each):
+    for mu, var, rest, m in simulate(2, each):
         assert m == 12
-        np.testing.assert_allclose((mu + rounding)[0], x.mean(axis=0), rtol=0, atol=1e-9)
+        np.testing.assert_allclose((mu + rest)[0], x.mean(axis=0), rtol=0, atol=1e-9)
         np.testing.assert_allclose(var[0], x.var(axis=0), rtol=1e-14)
 
 

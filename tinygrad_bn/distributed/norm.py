@@ -29,9 +29,10 @@ from ..functional.norm import (
     checked,
     implementation,
 )
+from ..kernels import accelerated, cpu_sync_norm
 from ..norm import composed
 from ..norm.axes import FAMILY, arrange
-from ..ops import sqrt, stack
+from ..ops import add, sqrt, stack
 from ..ops.shape import cast
 from ..primitive import op
 from ..reduction import WIDER, count, kept_shape
@@ -64,12 +65,24 @@ def values_of_all(n: int, comm: Communicator) -> int:
 
 
 class Statistics(NamedTuple):
-    """Of the values on all ranks. μ + rounding is the mean with more digits than μ has."""
+    """Of the values on all ranks. μ + rest is the mean with more digits than μ has."""
 
     mu: Any
     var: Any
-    rounding: Any
+    rest: Any
     m: int  # values behind each entry
+
+
+@accelerated(cpu_sync_norm.moments)
+def moments(x, *, axes):
+    """(2, …): the mean and Σ (x − mean)² over `axes`, which stay as 1, in float64."""
+    how = {"axis": axes, "keepdims": True, "dtype": np.float64}
+    centre = x.mean(**how).astype(x.dtype)
+    d = x - centre
+    rest = d.mean(**how)
+    d *= d
+    squares = d.sum(**how) - count(x.shape, axes) * rest * rest
+    return array_module([x]).stack([centre + rest, squares])
 
 
 def statistics(x: Any, axes: tuple[int, ...], comm: Communicator) -> Statistics:
@@ -80,12 +93,7 @@ def statistics(x: Any, axes: tuple[int, ...], comm: Communicator) -> Statistics:
     x = widened(x)
     own = xp.zeros((3, *kept_shape(x.shape, axes)), np.float64)
     if n:
-        how = {"axis": axes, "keepdims": True, "dtype": np.float64}
-        centre = x.mean(**how).astype(x.dtype)
-        d = x - centre
-        rest = d.mean(**how)
-        d *= d
-        own[0], own[1], own[2] = n, centre + rest, d.sum(**how) - n * rest * rest
+        own[0], own[1:] = n, moments(x, axes=axes)
     found = comm.allgather(own)
     if device_of(x) == "cpu":
         m = int(found[:, 0].reshape(comm.size, -1)[:, :1].sum())
@@ -95,39 +103,59 @@ def statistics(x: Any, axes: tuple[int, ...], comm: Communicator) -> Statistics:
     mean = (counts * means).sum(axis=0) / max(m, 1)
     squares = (squares + counts * (means - mean) ** 2).sum(axis=0)
     mu = mean.astype(x.dtype)
-    var, rounding = (squares / max(m, 1)).astype(x.dtype), (mean - mu).astype(x.dtype)
-    return Statistics(mu, var, rounding, m)
+    var, rest = (squares / max(m, 1)).astype(x.dtype), (mean - mu).astype(x.dtype)
+    return Statistics(mu, var, rest, m)
+
+
+@accelerated(cpu_sync_norm.apply)
+def apply(x, gamma, beta, mu, rest, var, *, axes, eps):
+    """y = γ x̂ + β by given statistics."""
+    d = widened(x) - mu - rest
+    return scale_and_shift(d / sqrt(var + eps), gamma, beta, x.dtype)
+
+
+@accelerated(cpu_sync_norm.products)
+def products(x, g, mu, rest, var, *, axes, eps):
+    """(2, …): Σ g and Σ g x̂ of this rank."""
+    xhat = named("x̂", (widened(x) - mu - rest) * (1.0 / sqrt(var + eps)))
+    return stack([wide_sum(g, axes=axes), wide_sum(widened(g) * xhat, axes=axes)])
+
+
+@accelerated(cpu_sync_norm.slopes)
+def slopes(x, g, gamma, mu, rest, var, means, *, axes, eps):
+    """γ r (g − mean(g) − x̂ mean(g x̂)), with the two means over all ranks."""
+    d, r = widened(x) - mu - rest, named("r", 1.0 / sqrt(var + eps))
+    scale = r if gamma is None else gamma * r
+    of_g, of_products = [cast(means[k], d.dtype) for k in (0, 1)]
+    return scale * (widened(g) - of_g - named("x̂", d * r) * of_products)
 
 
 def normalize_grads(gs, outs, x, gamma, _beta, *, needs, axes, eps, comm, found):
     """∂ℓ/∂x, and this rank's share of ∂ℓ/∂γ and ∂ℓ/∂β, by one all-reduce of two sums a channel (and
     of what arrives at μ and σ², if anything does)."""
     (g, g_mu, g_var), (_, mu, var) = gs, outs
-    d = named("d", widened(x) - mu - found.rounding)
-    r = named("r", 1.0 / sqrt(var + eps))
-    xhat, shared, dgamma, dbeta = named("x̂", d * r), [], None, None
+    given, how = (mu, found.rest, var), {"axes": axes, "eps": eps}
+    sums, terms = [], []
     if g is not None:
-        g = widened(g)
-        dbeta, dgamma = wide_sum(g, axes=axes), wide_sum(g * xhat, axes=axes)
-        shared = [dbeta, dgamma]
-    shared += [wide_sum(v, axes=()) for v in (g_mu, g_var) if v is not None]
-    means = cast(all_sum(stack(shared), comm=comm) * (1.0 / found.m), d.dtype)
-    means, dx = [means[k] for k in range(len(shared))], 0.0
+        own = products(x, g, *given, **how)
+        sums = [own[0], own[1]]
+    dbeta, dgamma = sums or (None, None)
+    sums += [wide_sum(v, axes=()) for v in (g_mu, g_var) if v is not None]
+    means = all_sum(stack(sums), comm=comm) * (1.0 / found.m)
     if g is not None:
-        scale = r if gamma is None else gamma * r
-        dx = scale * (g - means.pop(0) - xhat * means.pop(0))
+        terms.append(slopes(x, g, gamma, *given, means[:2], **how))
     if g_mu is not None:
-        dx = dx + broadcast_to(means.pop(0), shape=x.shape)
+        terms.append(broadcast_to(means[len(terms) * 2], shape=x.shape))
     if g_var is not None:
-        dx = dx + d * (means.pop(0) * 2.0)
-    return dx, dgamma if needs[1] else None, dbeta if needs[2] else None
+        d = widened(x) - mu - found.rest
+        terms.append(d * (cast(means[-1], d.dtype) * 2.0))
+    return functools.reduce(add, terms), dgamma if needs[1] else None, dbeta if needs[2] else None
 
 
 @op("normalize (all ranks)", joint=normalize_grads, outputs=("_y", "mu", "var"))
 def normalize(xp, x, gamma, beta, *, axes, eps, comm, found):
     """y, μ, σ², as of `norm.fused.normalize`, by the statistics of all ranks."""
-    d = widened(x) - found.mu - found.rounding
-    y = scale_and_shift(d / xp.sqrt(found.var + eps), gamma, beta, x.dtype)
+    y = apply(x, gamma, beta, found.mu, found.rest, found.var, axes=axes, eps=eps)
     return y, found.mu, found.var
 
 

@@ -252,3 +252,86 @@ def normalize_grads(x, g, y, dx, gamma, mu, var, dparams, places, eps, centred):
     _coefficients(gamma, var, dparams, sums[0], x.size // columns, eps, centred, a, b, c)
     for t in prange(tasks):
         _slopes(x2, g2, y, dx2, t * task, min((t + 1) * task, lines), k, a, b, c)
+
+
+# --- The same in steps, between which processes tell each other what they found -------------------
+
+
+@inner
+def _repeated(values, k, columns):
+    """The values of the columns, into each place of a line k."""
+    for j in range(columns):
+        k[j] = values[j]
+    _spread(k, columns)
+
+
+@Loop
+def moments(x, found, places):
+    """Into `found` the mean and then Σ (x − mean)² of each column."""
+    lines, line, columns = places
+    x2, task = x.reshape((lines, line)), _task(lines)
+    tasks, k = -(-lines // task), np.empty(line, x.dtype)
+    _near_mean(x2, columns, k)
+    sums = np.empty((tasks, 2, line))
+    for t in prange(tasks):
+        _deviations(x2, t * task, min((t + 1) * task, lines), k, sums[t])
+    _fold(sums, columns)
+    _moments(x2, k, columns, sums[0], True)
+    for j in range(columns):
+        found[j] = k[j] + sums[0, 0, j]
+        found[columns + j] = sums[0, 1, j] * (x.size // columns)
+
+
+@Loop
+def apply(x, y, gamma, beta, mu, rest, var, places, eps):
+    """y = γ (x − μ − rest) / √(σ² + ε) + β."""
+    lines, line, columns = places
+    x2, y2, task = x.reshape((lines, line)), y.reshape((lines, line)), _task(lines)
+    k, scale, shift = np.empty(line, x.dtype), np.empty(line, x.dtype), np.empty(line, x.dtype)
+    _repeated(mu, k, columns)
+    for j in range(columns):
+        scale[j] = gamma[j] / np.sqrt(var[j] + eps)
+        shift[j] = beta[j] - rest[j] * scale[j]
+    _spread(scale, columns)
+    _spread(shift, columns)
+    for t in prange(-(-lines // task)):
+        start, stop = t * task, min((t + 1) * task, lines)
+        _affine(x2, y2, start, stop, k, scale, shift, x.dtype.type(-np.inf))
+
+
+@Loop
+def products(x, g, mu, rest, var, found, places, eps):
+    """Into `found` Σ g and then Σ g x̂ of each column."""
+    lines, line, columns = places
+    x2, g2, task = x.reshape((lines, line)), g.reshape((lines, line)), _task(lines)
+    tasks, k = -(-lines // task), np.empty(line, x.dtype)
+    _repeated(mu, k, columns)
+    sums = np.empty((tasks, 3, line))
+    for t in prange(tasks):
+        _products(x2, g2, None, t * task, min((t + 1) * task, lines), k, sums[t])
+    _fold(sums, columns)
+    for j in range(columns):
+        found[j] = sums[0, 1, j]
+        product = sums[0, 2, j] - rest[j] * sums[0, 1, j]
+        found[columns + j] = product / np.sqrt(var[j] + eps)
+
+
+@Loop
+def slopes(x, g, dx, gamma, mu, rest, var, means, places, eps):
+    """∂x = γ r (g − means of g − x̂ · means of g x̂)."""
+    lines, line, columns = places
+    shape, task = (lines, line), _task(lines)
+    x2, g2, dx2 = x.reshape(shape), g.reshape(shape), dx.reshape(shape)
+    k, a = np.empty(line, x.dtype), np.empty(line, x.dtype)
+    b, c = np.empty(line, x.dtype), np.empty(line, x.dtype)
+    _repeated(mu, k, columns)
+    for j in range(columns):
+        r = 1 / np.sqrt(var[j] + eps)
+        scale = gamma[j] * r
+        a[j], c[j] = scale, -scale * r * means[columns + j]
+        b[j] = -scale * means[j] + scale * r * means[columns + j] * rest[j]
+    _spread(a, columns)
+    _spread(b, columns)
+    _spread(c, columns)
+    for t in prange(-(-lines // task)):
+        _slopes(x2, g2, None, dx2, t * task, min((t + 1) * task, lines), k, a, b, c)

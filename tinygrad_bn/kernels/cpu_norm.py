@@ -18,13 +18,14 @@ from .compiled import loops
 from .norm_layout import Layout, layouts
 
 _log = logging.getLogger("tinygrad_bn")
-_SMALL = 1 << 16  # elements: for fewer, waking a second thread takes longer than the work
+SMALL = 1 << 16  # elements: for fewer, waking a second thread takes longer than the work
 _RUN = 4096  # elements that the loops may sum in the dtype of x
 
 
 class Plan(NamedTuple):
     """How the loops see the arrays."""
 
+    kind: str  # "columns", "rows" or "parts": of the loops
     forward: Callable
     backward: Callable
     places: tuple[int, ...]  # of the values that share statistics, as these loops want it
@@ -40,16 +41,16 @@ class Plan(NamedTuple):
 
 def normalize(x, gamma, beta, *, axes, eps, centred=True, relu=False):
     """(y, μ, σ²) of `norm.fused.normalize_forward`; with `relu`, y = max(y, 0)."""
-    plan = _plan(x.shape, x.strides, x.dtype, axes, _shape(gamma), _shape(beta))
+    plan = plan_of(x.shape, x.strides, x.dtype, axes, _shape(gamma), _shape(beta))
     if plan is None:
         return numpy_norm.normalize(x, gamma, beta, axes=axes, eps=eps, centred=centred, relu=relu)
     dtype, order = plan.dtype, plan.order
     y, stats = np.empty(plan.shape, dtype), np.empty(plan.kept, dtype)
     plan.forward(
-        _flat(x, dtype, order),
+        flat(x, dtype, order),
         y.ravel(),
-        plan.blanks[0] if gamma is None else _flat(gamma, dtype),
-        plan.blanks[1] if beta is None else _flat(beta, dtype),
+        plan.blanks[0] if gamma is None else flat(gamma, dtype),
+        plan.blanks[1] if beta is None else flat(beta, dtype),
         stats.ravel(),
         plan.places,
         float(eps),
@@ -57,7 +58,7 @@ def normalize(x, gamma, beta, *, axes, eps, centred=True, relu=False):
         plan.floors[relu],
     )
     mu, var = stats
-    return _as_x(y, x, plan.back), mu, var
+    return as_x(y, x, plan.back), mu, var
 
 
 def normalize_grads(gs, outs, x, gamma, beta, *, needs, axes, eps, centred=True, relu=False):
@@ -65,7 +66,7 @@ def normalize_grads(gs, outs, x, gamma, beta, *, needs, axes, eps, centred=True,
     (g, g_mu, g_var), (y, mu, var) = gs, outs
     plan = None
     if g is not None and g_mu is None and g_var is None:
-        plan = _plan(x.shape, x.strides, x.dtype, axes, _shape(gamma), _shape(beta))
+        plan = plan_of(x.shape, x.strides, x.dtype, axes, _shape(gamma), _shape(beta))
     if plan is None:
         return numpy_norm.normalize_grads(
             gs, outs, x, gamma, beta, needs=needs, axes=axes, eps=eps, centred=centred, relu=relu
@@ -73,13 +74,13 @@ def normalize_grads(gs, outs, x, gamma, beta, *, needs, axes, eps, centred=True,
     dtype, order = plan.dtype, plan.order
     dx, sums = np.empty(plan.shape, dtype), np.empty(plan.affine, dtype)
     plan.backward(
-        _flat(x, dtype, order),
-        _flat(g, dtype, order),
-        _flat(y, dtype, order) if relu else None,
+        flat(x, dtype, order),
+        flat(g, dtype, order),
+        flat(y, dtype, order) if relu else None,
         dx.ravel(),
-        plan.blanks[0] if gamma is None else _flat(gamma, dtype),
-        _flat(mu, dtype),
-        _flat(var, dtype),
+        plan.blanks[0] if gamma is None else flat(gamma, dtype),
+        flat(mu, dtype),
+        flat(var, dtype),
         sums.ravel(),
         plan.places,
         float(eps),
@@ -87,7 +88,7 @@ def normalize_grads(gs, outs, x, gamma, beta, *, needs, axes, eps, centred=True,
     )
     dgamma, dbeta = sums
     return (
-        _as_x(dx, x, plan.back) if needs[0] else None,
+        as_x(dx, x, plan.back) if needs[0] else None,
         dgamma if needs[1] else None,
         dbeta if needs[2] else None,
     )
@@ -106,12 +107,12 @@ def move(running_mean, running_var, mu, var, scale, momentum):
     for flags in (running_mean.flags, running_var.flags):
         if not (flags.c_contiguous and flags.writeable):
             return NotImplemented
-    mu, var = _flat(mu, dtype), _flat(var, dtype)
+    mu, var = flat(mu, dtype), flat(var, dtype)
     compiled.move.alone(running_mean, running_var, mu, var, scale, momentum)
     return None
 
 
-def _flat(array: np.ndarray, dtype: np.dtype, order: tuple | None = None) -> np.ndarray:
+def flat(array: np.ndarray, dtype: np.dtype, order: tuple | None = None) -> np.ndarray:
     """The values in this order of the axes: read-only, as numba compiles a loop for each kind."""
     if order is not None:
         array = array.transpose(order)
@@ -122,7 +123,7 @@ def _flat(array: np.ndarray, dtype: np.dtype, order: tuple | None = None) -> np.
     return flat
 
 
-def _as_x(array: np.ndarray, x: np.ndarray, back: tuple | None) -> np.ndarray:
+def as_x(array: np.ndarray, x: np.ndarray, back: tuple | None) -> np.ndarray:
     """What a loop filled, with the axes and the dtype of x."""
     if back is not None:
         array = array.transpose(back)
@@ -137,7 +138,7 @@ def _shape(array: Any) -> tuple | None:
 
 
 @functools.lru_cache(maxsize=512)
-def _plan(shape, strides, dtype, axes, gamma, beta) -> Plan | None:
+def plan_of(shape, strides, dtype, axes, gamma, beta) -> Plan | None:
     """The plan for x, γ and β of these shapes; None, and a line in the log, if the loops know no
     way."""
     plan = _plan_of_loops(shape, strides, dtype, axes, gamma, beta)
@@ -159,10 +160,11 @@ def _plan_of_loops(shape, strides, dtype, axes, gamma, beta) -> Plan | None:
     if (compiled := loops(layout.kind)) is None:
         return None
     forward, backward = compiled.normalize, compiled.normalize_grads
-    if math.prod(shape) <= _SMALL:
+    if math.prod(shape) <= SMALL:
         forward, backward = forward.alone, backward.alone
     beside = beta if gamma is None else gamma
     return Plan(
+        layout.kind,
         forward,
         backward,
         places,
@@ -183,7 +185,7 @@ def _plan_of_loops(shape, strides, dtype, axes, gamma, beta) -> Plan | None:
 
 
 def _blank(value: float, size: int, dtype: np.dtype) -> np.ndarray:
-    return _flat(np.full(size, value, dtype), dtype)
+    return flat(np.full(size, value, dtype), dtype)
 
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))

@@ -190,3 +190,55 @@ def normalize_grads(x, g, y, dx, gamma, mu, var, dparams, places, eps, centred):
         b, c = _coefficients(sums[t], e, r, t, m, gamma, centred)
         _slopes(x4, g4, y, dx4, t, k, r, dtype(b), dtype(c), gamma, width)
     collect(sums, dparams)
+
+
+# --- The same in steps, between which processes tell each other what they found -------------------
+
+
+@Loop
+def moments(x, found, places):
+    """Into `found` the mean and then Σ (x − mean)² of each group."""
+    repeats, groups, parts, size, _ = places
+    x4 = x.reshape((repeats, groups, parts, size))
+    for t in prange(groups):
+        k, e, v = statistics(x4, t, True)
+        found[t] = k + e
+        found[groups + t] = v * (repeats * parts * size)
+
+
+@Loop
+def apply(x, y, gamma, beta, mu, rest, var, places, eps):
+    """y = γ (x − μ − rest) / √(σ² + ε) + β."""
+    repeats, groups, parts, size, width = places
+    shape = repeats, groups, parts, size
+    x4, y4, least = x.reshape(shape), y.reshape(shape), x.dtype.type(-np.inf)
+    for t in prange(groups):
+        r = 1 / np.sqrt(var[t] + eps)
+        _affine(x4, y4, t, mu[t], rest[t], r, gamma, beta, width, least)
+
+
+@Loop
+def products(x, g, mu, rest, var, found, places, eps):
+    """Into `found` Σ g and then Σ g x̂ of each group."""
+    repeats, groups, parts, size, _ = places
+    shape, dtype = (repeats, groups, parts, size), x.dtype.type
+    x4, g4, sums = x.reshape(shape), g.reshape(shape), np.empty((groups, 2, 1))
+    for t in prange(groups):
+        r = 1 / np.sqrt(var[t] + eps)
+        _products(x4, g4, None, t, mu[t], dtype(r), sums[t])
+        found[t] = sums[t, 1, 0]
+        found[groups + t] = sums[t, 0, 0] - rest[t] * r * sums[t, 1, 0]
+
+
+@Loop
+def slopes(x, g, dx, gamma, mu, rest, var, means, places, eps):
+    """∂x = γ r (g − means of g − x̂ · means of g x̂)."""
+    repeats, groups, parts, size, width = places
+    shape, dtype = (repeats, groups, parts, size), x.dtype.type
+    x4, g4, dx4 = x.reshape(shape), g.reshape(shape), dx.reshape(shape)
+    for t in prange(groups):
+        r = 1 / np.sqrt(var[t] + eps)
+        scale = gamma[t * width % gamma.size] * r
+        c = -scale * r * means[groups + t]
+        b = -scale * means[t] - c * rest[t]
+        _slopes(x4, g4, None, dx4, t, mu[t], r, dtype(b), dtype(c), gamma, width)
