@@ -36,5 +36,5 @@ def test_every_link_leads_to_a_file():
 
 
 def test_there_are_tables_and_links_to_test():
-    assert README.count("<!-- benchmarks/results/") == 4
+    assert README.count("<!-- benchmarks/results/") == 5
     assert README.count("](") >= 8

@@ -16,14 +16,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 EVERY_KERNEL = [sys.executable, "-m", "benchmarks.gpu.every_kernel"]
 TOOLS = ("memcheck", "racecheck")
-# Memory, streams, graphs, short dtypes, steps of training. (The kernels are held in their section.)
+# Memory, streams, graphs, short dtypes, steps of training, one rank of NCCL. (The kernels are held
+# in their section.)
 TESTS = [
     f"tests/test_{name}.py"
     for name in (
         *("device", "capture", "capture_calls", "bfloat16", "ops_half"),
         *("nn_norm", "fusion", "loss", "optim", "train", "checkpoint_again"),
     )
-]
+] + ["tests/gpu/test_device_ranks.py::test_one_rank_by_nccl"]
 WORKERS = 4  # of pytest, if it can have several
 ENDING = 4  # seconds for pytest to tell what it has found so far
 TOLD = 40  # lines of the output, at most

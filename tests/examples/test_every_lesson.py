@@ -32,8 +32,8 @@ def test_the_syllabus_lists_every_lesson_with_its_picture():
     assert [name for name in names if not (EXAMPLES / "pictures" / f"{name}.svg").exists()] == []
 
 
-def test_there_are_22_lessons():
-    assert [lesson.name[:2] for lesson in LESSONS] == [f"{n:02}" for n in range(1, 23)]
+def test_there_are_23_lessons():
+    assert [lesson.name[:2] for lesson in LESSONS] == [f"{n:02}" for n in range(1, 24)]
 
 
 def test_a_lesson_is_a_program_that_refuses_what_it_does_not_know(tmp_path):

@@ -48,8 +48,8 @@ class Communicator:
         """The array on the host, when what was asked for before is done."""
         return to_device(array, "cpu")
 
-    def wait(self, is_done: Callable[[], bool], what: str) -> None:
-        """Until is_done(); `what` says for what."""
+    def wait(self, is_done: Callable[[], bool], what: Callable[[], str]) -> None:
+        """Until `is_done()`; `what()` says for what."""
         while not is_done():
             offer_core()
 

@@ -13,15 +13,18 @@ from ..backend import assign, describe, device_of, on_device_of, to_device
 from .agreement import named_ranks
 from .communicators import Communicator, offer_core
 
-_LAUNCHED = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")  # what launchers tell their processes
+# What launchers tell their processes: which rank they are, and of how many.
+_RANK = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+_SIZE = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 _GRACE = 1.0  # seconds that a rank has to answer
 _MESSAGE = 300  # bytes
 _ASK, _ANSWER = 1, 2
 
 
 def launched() -> bool:
-    """Whether a launcher of MPI (mpiexec, srun) has started this process."""
-    return any(name in os.environ for name in _LAUNCHED)
+    """Whether a launcher of MPI (mpiexec, srun) has started this process, and others with it."""
+    told = os.environ
+    return any(name in told for name in _RANK) and all(told.get(name) != "1" for name in _SIZE)
 
 
 def mpi4py() -> Any:
@@ -63,21 +66,18 @@ class MPI(Communicator):
 
     def allreduce_(self, array: Any) -> Any:
         buffer, done = self._buffer(array)
-        self._run(
-            self._sums.Iallreduce, self._mpi.IN_PLACE, buffer, what=f"sum of {describe(array)}"
-        )
+        self._run("sum", array, self._sums.Iallreduce, self._mpi.IN_PLACE, buffer)
         return done()
 
     def allgather(self, array: Any) -> Any:
         host = np.asarray(to_device(array, "cpu"), order="C")
         found = np.empty((self.size, *host.shape), host.dtype)
-        what = f"gather of {describe(array)}"
-        self._run(self._rows.Iallgather, _bytes(host), _bytes(found), what=what)
+        self._run("gather", array, self._rows.Iallgather, _bytes(host), _bytes(found))
         return to_device(found, device_of(array))
 
     def bcast_(self, array: Any) -> Any:
         buffer, done = self._buffer(array)
-        self._run(self._copies.Ibcast, _bytes(buffer), what=f"broadcast of {describe(array)}")
+        self._run("broadcast", array, self._copies.Ibcast, _bytes(buffer))
         return done()
 
     def _buffer(self, array: Any) -> tuple[Any, Callable]:
@@ -98,26 +98,29 @@ class MPI(Communicator):
 
         return host, bring_back
 
-    def _run(self, start: Callable, *buffers: Any, what: str) -> None:
+    def _run(self, kind: str, array: Any, start: Callable, *buffers: Any) -> None:
         self._begun += 1
-        self.wait(start(*buffers).Test, f"collective {self._begun}, the {what}")
+        is_done = start(*buffers).Test
+        self.wait(is_done, lambda: f"collective {self._begun}, the {kind} of {describe(array)}")
 
     # --- Waiting, and for whom ----------------------------------------------------------------
 
-    def wait(self, is_done: Callable[[], bool], what: str) -> None:
-        """Until `is_done()`. The core is offered to others meanwhile: there may be more ranks than
-        cores."""
+    def wait(self, is_done: Callable[[], bool], what: Callable[[], str]) -> None:
+        """Until `is_done()`; `what()` says for what. The core is offered to others meanwhile: there
+        may be more ranks than cores."""
+        if is_done():
+            return
         since = looked = time.monotonic()
         while not is_done():
             offer_core()
             now = time.monotonic()
             if now - looked > 0.05:
                 looked = now
-                self._answer(what)
+                self._answer(what())
                 if now - since > 1:
                     time.sleep(0.001)
             if now - since > self.timeout:
-                self._find_missing(is_done, what)
+                self._find_missing(is_done, what())
                 since = time.monotonic()
 
     def _send(self, text: str, rank: int, tag: int) -> None:
@@ -168,7 +171,7 @@ class MPI(Communicator):
 
     def _leave(self) -> None:
         """Be the last to go: a rank that ends while others still wait for it is told of."""
-        self.wait(self._talk.Ibarrier().Test, "the end of its program")
+        self.wait(self._talk.Ibarrier().Test, lambda: "the end of its program")
 
     def _end(self, message: str) -> None:
         sys.stdout.flush()

@@ -1,5 +1,6 @@
 """Ranks with a GPU each, whose arrays go from GPU to GPU: NCCL, through CuPy."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -63,10 +64,10 @@ class NCCL(Communicator):
         if device_of(array) != "cpu":
             with on_device_of(array):
                 done = array_module([array]).cuda.get_current_stream().record()
-            self.wait(lambda: done.done, "the GPU")
+            self.wait(lambda: done.done, lambda: "what its GPU does")
         return to_device(array, "cpu")
 
-    def wait(self, is_done: Any, what: str) -> None:
+    def wait(self, is_done: Callable[[], bool], what: Callable[[], str]) -> None:
         self._control.wait(is_done, what)
 
     def abort(self) -> None:
