@@ -215,3 +215,20 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert run(code, NUMBA_NUM_THREADS="2")[0] == "0"
+
+
+def test_processes_that_a_launcher_started_share_the_cores(monkeypatch):
+    show = (
+        "import os, tinygrad_bn as tg\n"
+        "print(os.environ.get('OPENBLAS_NUM_THREADS'), tg.get_num_threads())"
+    )
+    cores = len(os.sched_getaffinity(0))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    assert run(show)[0] == f"None {cores}"
+    half = max(cores // 2, 1)
+    for launcher in ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"):
+        assert run(show, **{launcher: "2"})[0] == f"{half} {half}"
+        assert run(show, **{launcher: str(2 * cores)})[0] == "1 1"
+    assert run(show, MPI_LOCALNRANKS="2", OMP_NUM_THREADS=str(cores))[0] == f"None {cores}"
+    assert run(show, MPI_LOCALNRANKS="2", NUMBA_NUM_THREADS=str(cores))[0] == f"{half} {cores}"
