@@ -23,7 +23,7 @@ ANYWHERE = [
     *("tests/test_kernels_conv.py", "tests/test_kernels_dense.py", "tests/test_kernels_norm.py"),
     *("tests/test_kernels_numpy.py", "tests/test_threads.py", "tests/test_house.py"),
     *("tests/test_benchmarks.py", "tests/test_safetensors.py", "tests/distributed/test_mpi.py"),
-    "tests/test_kernels_sync_norm.py",
+    *("tests/test_kernels_sync_norm.py", "tests/test_benchmarks_scaling.py"),
     *(
         f"{TRAINING}/{path.name}"  # a run is told its device
         for path in sorted((ROOT / TRAINING).glob("test_*.py"))

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from .diagram import NOTATIONS, THEMES, VIEWS, draw
 from .diagram.batch_norm import worked_example
 from .distributed import RankError, communicator, init, processes
 from .distributed.agreement import all_or_none, from_rank_0
+from .distributed.mpi import told_rank
 from .graph import Tensor
 from .primitive import Op
 from .recording import tracing
@@ -67,6 +69,13 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
         self.exit(2, f"{self.prog}: {message}\n")
 
+    def parse_args(self, *arguments, **options):
+        """All ranks of mpiexec read the same command line, and one says what is wrong with it."""
+        with contextlib.ExitStack() as silent:
+            if told_rank():
+                silent.enter_context(contextlib.redirect_stderr(io.StringIO()))
+            return super().parse_args(*arguments, **options)
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tinygrad-bn", description="An autograd engine that speaks batch norm.")
@@ -104,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     where.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=300.0,
         metavar="S",
         help="under mpiexec: seconds that a rank waits for another before all end (300)",
@@ -151,6 +160,16 @@ def _seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"got {text!r}, wants a whole number ≥ 0")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wants a number of seconds above 0")
+    return seconds
 
 
 def _check_device(arguments: argparse.Namespace) -> None:

@@ -15,7 +15,8 @@ _ON_THIS_MACHINE = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_W
 
 def _share_cores() -> None:
     """Processes that are started together on a machine share its cores."""
-    found = [int(os.environ[name]) for name in _ON_THIS_MACHINE if name in os.environ]
+    told = [os.environ.get(name, "") for name in _ON_THIS_MACHINE]
+    found = [int(text) for text in told if text.isdecimal() and int(text)]
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if found and "OMP_NUM_THREADS" not in os.environ:
         for name in ("OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):

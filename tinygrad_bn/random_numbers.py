@@ -12,8 +12,10 @@ from .backend import array_module, assign, copied, device_of, on_device_of, to_d
 
 _generator = np.random.default_rng()
 _keys: dict[str, Any] = {}  # by device: two numbers from which the next random bits are made
-# Of several ranks with one seed, and so the same keys, each has bits of its own.
-stream: ContextVar[int] = ContextVar("stream", default=0)
+# Of several ranks with one seed, and so the same keys, each has bits of its own: by the number of
+# the process or, where ranks are threads, that of the thread.
+process_stream = 0
+stream: ContextVar[int | None] = ContextVar("stream", default=None)
 
 
 def manual_seed(seed: int) -> None:
@@ -40,8 +42,8 @@ def random_bits(like: Any) -> Any:
     with on_device_of(like):
         keys = _keys_on(device_of(like))
         bits = array_module((like,)).arange(like.size, dtype=np.uint32)
-        if stream.get():  # count from where no other stream does
-            bits += np.uint32(stream.get() * 0x9E3779B1 % 2**32)
+        if number := process_stream if stream.get() is None else stream.get():
+            bits += np.uint32(number * 0x9E3779B1 % 2**32)  # count from where no other stream does
         for key, shift, factor in ((keys[0], 16, 0x7FEB352D), (keys[1], 15, 0x846CA68B)):
             bits += key
             bits ^= bits >> shift

@@ -1,10 +1,12 @@
 """Arrays of every kind by MPI: `mpiexec -n 3 python collectives.py`."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import ml_dtypes
 import numpy as np
 import pytest
 
-from tinygrad_bn import distributed
+from tinygrad_bn import distributed, random_numbers
 
 
 def main():
@@ -32,6 +34,12 @@ def main():
         comm.allreduce_(np.arange(6.0).reshape(2, 3)[:, 1])
     with pytest.raises(RuntimeError, match="init was called before"):
         distributed.init()
+    random_numbers.manual_seed(0)
+    drawn = comm.allgather(random_numbers.random_bits(np.zeros(8)))
+    with ThreadPoolExecutor(1) as pool:  # and in a thread of the rank
+        in_thread = pool.submit(random_numbers.random_bits, np.zeros(8)).result()
+    drawn = [*drawn.ravel().tolist(), *comm.allgather(in_thread).ravel().tolist()]
+    assert len({*drawn}) == len(drawn)
     told = distributed.processes(comm)
     if rank == 0:
         print(comm, told, sep="\n")

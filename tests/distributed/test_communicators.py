@@ -231,6 +231,16 @@ def test_a_launcher_without_mpi4py_is_told_of(monkeypatch):
         distributed.init()
 
 
+class Elsewhere(distributed.Communicator):
+    """The second rank on its machine, of several there."""
+
+    rank, size, local_rank = 5, 8, 1
+
+
+def test_it_is_the_number_on_its_machine_that_counts():
+    assert start.device_of_rank("cuda", Elsewhere()) == "cuda:1"
+
+
 def test_each_rank_has_the_gpu_with_its_number():
     got = simulate(2, lambda comm: start.device_of_rank("cuda", comm))
     assert got == ["cuda:0", "cuda:1"]

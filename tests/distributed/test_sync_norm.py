@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_bn as tg
-from tinygrad_bn import nn
+from tinygrad_bn import distributed, nn
 from tinygrad_bn.distributed import RankError, norm, simulate
 from tinygrad_bn.recording import no_grad
 
@@ -154,10 +154,10 @@ def test_shares_with_other_means_are_merged_to_the_digit():
     def each(comm):
         return norm.statistics(x[comm.share(12)], (0,), comm)
 
-    for mu, var, rest, m in simulate(2, each):
-        assert m == 12
-        np.testing.assert_allclose((mu + rest)[0], x.mean(axis=0), rtol=0, atol=1e-9)
-        np.testing.assert_allclose(var[0], x.var(axis=0), rtol=1e-14)
+    for of in simulate(2, each):
+        assert of.m == 12
+        np.testing.assert_allclose((of.mu + of.rest)[0], x.mean(axis=0), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(of.var[0], x.var(axis=0), rtol=1e-14)
 
 
 class Counting:
@@ -185,32 +185,94 @@ def test_the_fused_one_asks_once_forward_and_once_backward_for_two_sums_a_channe
         return forward, counting.notes[len(forward) :]
 
     forward, backward = simulate(2, each)[0]
-    assert forward == [("allgather", (3, 1, 3, 1))]
+    assert forward == [("allgather", (1 + 2 * 3,))]
     assert backward == [("allreduce_", (2, 1, 3, 1))]
 
 
-def test_gradients_that_arrive_at_the_statistics_count():
-    """A norm across ranks whose μ and σ² are looked at themselves."""
+@pytest.mark.parametrize("seen", ["y, μ and σ²", "μ and σ²", "μ", "σ²", "y and σ²"])
+def test_gradients_that_arrive_at_the_statistics_count(seen):
+    """A norm across ranks whose μ and σ² are looked at themselves: by each of two ranks, so they
+    count twice."""
     x = numbers((12, 3))
 
-    def value(y, mu, var):
-        return (y * y * y).sum() + (tg.sin(mu) + tg.exp(var)).sum() / 2
+    def value(y, mu, var, times):
+        found = (y * y * y).sum() if "y" in seen else 0.0
+        found = found + times * tg.sin(mu).sum() if "μ" in seen else found
+        return found + times * tg.exp(var).sum() if "σ²" in seen else found
 
     def each(comm):
         mine = tg.tensor(x[comm.share(12)], requires_grad=True)
-        found = norm.statistics(mine.data, (0,), comm)
-        how = {"axes": (0,), "eps": 1e-5, "comm": comm, "found": found}
-        return on_host(tg.grad(value(*norm.normalize(mine, None, None, **how)), mine))[0]
+        how = {"axes": (0,), "eps": 1e-5, "of": norm.statistics(mine.data, (0,), comm)}
+        return on_host(tg.grad(value(*norm.normalize(mine, None, None, **how), 1), mine))[0]
 
     whole = tg.tensor(x, requires_grad=True)
     mu = whole.mean(axis=0, keepdims=True)
     d = whole - mu
     var = (d * d).mean(axis=0, keepdims=True)
-    # Each of two ranks looks at the statistics: they count twice.
-    y = d / tg.sqrt(var + 1e-5)
-    wanted = tg.grad(value(y, mu, var) + (tg.sin(mu) + tg.exp(var)).sum() / 2, whole)
+    wanted = tg.grad(value(d / tg.sqrt(var + 1e-5), mu, var, 2), whole)
     got = np.concatenate(simulate(2, each))
     np.testing.assert_allclose(got, on_host(wanted)[0], rtol=1e-11, atol=1e-12)
+
+
+def test_the_gradient_at_the_variance_loses_no_digits_far_from_zero():
+    """∂σ²/∂x = 2 (x − μ) / m, where μ in float32 is wrong by up to 5e-4."""
+    x = numbers((16, 3), mean=1e4, dtype=np.float32)
+
+    def each(comm):
+        mine = tg.tensor(x[comm.share(16)], requires_grad=True)
+        how = {"axes": (0,), "eps": 1e-5, "of": norm.statistics(mine.data, (0,), comm)}
+        return on_host(tg.grad(norm.normalize(mine, None, None, **how)[2].sum(), mine))[0]
+
+    wide = x.astype(np.float64)
+    wanted = 2 * 2 * (wide - wide.mean(axis=0)) / 16  # two ranks look at it
+    np.testing.assert_allclose(np.concatenate(simulate(2, each)), wanted, rtol=0, atol=1e-7)
+
+
+def test_the_composed_one_sums_in_twice_the_precision():
+    x = numbers((40_000, 1), mean=100.0, dtype=np.float32)
+
+    def each(comm):
+        made = nn.SyncBatchNorm(1, impl="composed", momentum=1.0)
+        made(tg.tensor(x[comm.share(len(x))]))
+        return float(made.running_mean[0])
+
+    for mean in simulate(2, each):
+        assert mean == pytest.approx(x.mean(dtype=np.float64), rel=1e-7)
+
+
+@pytest.mark.usefixtures("cpu_only")
+def test_a_first_layer_asks_nobody_in_backward():
+    """Its input wants no gradient; those of γ and β are the rank's own."""
+
+    def each(comm):
+        counting = Counting(comm)
+        made = layer(nn.SyncBatchNorm, process_group=counting)
+        y = made(tg.tensor(numbers((4, 3))))
+        counting.notes.clear()
+        (y * y * y).sum().backward()
+        return counting.notes, made.weight.grad is not None
+
+    assert simulate(2, each) == [([], True)] * 2
+
+
+@IMPLEMENTATIONS
+@pytest.mark.filterwarnings("error")
+def test_values_that_are_not_finite_reach_all_ranks_without_a_warning(impl, cpu_only):
+    """Of the channel that has one, and no other."""
+
+    def each(comm):
+        x = numbers((6, 3))
+        x[0, 1] = np.inf if comm.rank else 0.0
+        with np.errstate(invalid="ignore" if impl == "composed" else "warn"):
+            return np.isnan(layer(nn.SyncBatchNorm, impl)(tg.tensor(x)).detach().numpy())
+
+    for found in simulate(2, each):
+        assert found.tolist() == [[False, True, False]] * 6
+
+
+def test_what_pictures_and_errors_call_it():
+    of = norm.statistics(numbers((4, 3)), (0,), distributed.ALONE)
+    assert repr(of) == "4 values on 1 ranks"
 
 
 # --- When there is nothing to synchronize ---------------------------------------------------------
@@ -277,7 +339,9 @@ def test_ranks_with_other_channels_are_told_of():
         made = nn.SyncBatchNorm(3 + comm.rank)
         made(tg.ones(2, 3 + comm.rank))
 
-    with pytest.raises(RankError, match=r"allgather of float64\[3, 1, 3\]; rank 1 allgather of"):
+    with pytest.raises(
+        RankError, match=r"allgather of float64\[7\]; rank 1 allgather of float64\[9\]"
+    ):
         simulate(2, each)
 
 
@@ -305,7 +369,7 @@ def test_a_converted_model_has_the_same_parameters_and_state():
     assert (first.eps, first.momentum, first.impl) == (1e-3, None, "composed")
     assert repr(first) == repr(model()[1]).replace("BatchNorm2d", "SyncBatchNorm")
     assert not second.affine
-    assert nn.SyncBatchNorm.convert_sync_batchnorm(made)[1] is first  # there is nothing to do
+    assert nn.SyncBatchNorm.convert_sync_batchnorm(made) is made
 
 
 def test_a_batch_norm_itself_is_converted_with_its_mode_and_hooks():
@@ -325,6 +389,36 @@ def test_a_model_that_talks_with_given_ranks_can_be_copied():
         return twin(tg.tensor(numbers((12, 3), dtype=np.float32)[comm.share(12)])).shape
 
     assert simulate(2, each) == [(6, 3)] * 2
+
+
+def test_one_that_is_used_twice_stays_one_and_shares_no_place_with_the_old():
+    made = nn.BatchNorm1d(3)
+    converted = nn.convert_sync_batchnorm(nn.Sequential(made, nn.ReLU(), made))
+    assert converted[0] is converted[2]
+    converted[0].register_buffer("more", tg.ones(1))
+    assert "more" not in made._buffers
+
+
+def test_other_ranks_may_be_given_later():
+    made = nn.convert_sync_batchnorm(nn.Sequential(nn.BatchNorm1d(3)))
+    again = nn.convert_sync_batchnorm(made, distributed.ALONE)
+    assert again[0].process_group is distributed.ALONE
+
+
+def test_relu_after_it_is_relu():
+    def each(comm):
+        made, x = layer(nn.SyncBatchNorm), tg.tensor(numbers((4, 3)))
+        return on_host([made.forward_relu(x), tg.relu(made(x))])
+
+    for got, wanted in simulate(2, each):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_it_folds_into_the_layer_before_it():
+    linear, made = nn.Linear(2, 3, dtype=np.float64), layer(nn.SyncBatchNorm).eval()
+    x = tg.tensor(numbers((5, 2)))
+    folded, wanted = on_host([nn.fold(linear, made)(x), made(linear(x))])
+    np.testing.assert_allclose(folded, wanted, rtol=1e-12)
 
 
 def test_an_optimizer_made_before_steps_what_was_converted():

@@ -90,7 +90,9 @@ def trained(comm, steps=3):
     for step in range(steps):
         x = np.random.default_rng(step).standard_normal((10, 4)).astype(np.float32)
         optimizer.zero_grad()
-        outputs = model(tg.tensor(x[comm.share(10)]))
+        cuts = [0, 10] if comm.size == 1 else [0, 3, 10]
+        mine = slice(*cuts[comm.rank : comm.rank + 2])
+        outputs = model(tg.tensor(x[mine]))
         loss = (outputs * outputs).sum() / 10
         loss.backward()
         losses.append(parallel.sum_gradients(loss)[0].item())
@@ -107,6 +109,18 @@ def test_two_gpus_train_what_one_process_trains(ranks, by):
         np.testing.assert_allclose(found[0], losses, rtol=1e-5)
         for name, wanted in parameters.items():
             np.testing.assert_allclose(found[1][name], wanted, rtol=2e-4, atol=1e-5)
+
+
+def test_who_reads_waits_as_long_as_ranks_wait(ranks, monkeypatch):
+    def each(comm):
+        waited = []
+        monkeypatch.setattr(comm._control, "wait", lambda is_done, what: waited.append(what()))
+        comm.read(to_device(np.ones(2), f"cuda:{comm.rank}"))
+        comm.read(to_device(np.ones(2), f"cuda:{comm.rank}"))
+        comm.read(np.ones(2))  # which is there
+        return waited
+
+    assert ranks(each) == [[f"what its GPU does for reading {k}" for k in (1, 2)]] * 2
 
 
 def test_two_ranks_on_one_gpu_are_what_nccl_says_of_them(cupy):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from small_runs import bits, killed_after, metrics, small, stopped_after, summary
 
+from tinygrad_bn import files, nn
 from tinygrad_bn.distributed import RankError, communicator, simulate
-from tinygrad_bn.nn import SyncBatchNorm
-from tinygrad_bn.train import checkpoint, making, run, run_folder, training
+from tinygrad_bn.train import checkpoint, evaluate, making, run, run_folder, training
 
 ALIKE = {"dropout": 0.0}  # else each rank drops other units than one process would
 CONVNET = {"data": "digits", "model": "convnet", "width": 2, "depth": 2, "epochs": 1} | ALIKE
@@ -149,6 +149,43 @@ def test_a_full_disk_of_rank_0_does_not_end_the_training(tmp_path, monkeypatch):
     assert summary(tmp_path / "run")["state"] == "finished"
 
 
+def test_a_number_that_is_none_on_one_rank_ends_it_on_all_by_its_name(tmp_path, monkeypatch):
+    check = run.DataParallel.check_equal
+
+    def spoiled(self):
+        if self.comm.rank == 1:
+            self.model[2].running_mean.data[0] = np.nan
+        check(self)
+
+    monkeypatch.setattr(run.DataParallel, "check_equal", spoiled)
+    with pytest.raises(RankError, match=r"^2\.running_mean differs between ranks: on rank 1 of 2"):
+        start(2, small(**ALIKE), tmp_path / "run")
+
+
+def test_outputs_that_are_not_finite_on_one_rank_are_so_for_all():
+    x, y = np.zeros((8, 2), np.float32), np.zeros(8, np.int64)
+    x[7] = np.inf  # a row of the last rank
+    model = nn.Linear(2, 2)
+    found = simulate(4, lambda comm: evaluate(model, x, y, comm))
+    assert np.isnan(found).all()
+    assert np.isfinite(simulate(4, lambda comm: evaluate(model, x[:7], y[:7], comm))).all()
+
+
+def test_all_files_are_written_by_rank_0(tmp_path, monkeypatch):
+    writers, write_whole = [], files.write_whole
+
+    def noted(path, content):
+        writers.append(communicator().rank)
+        write_whole(path, content)
+
+    for module in (checkpoint, nn.files, run_folder, training):
+        monkeypatch.setattr(module, "write_whole", noted)
+    start(3, small(**ALIKE, epochs=1), tmp_path / "run")
+    resume(3, tmp_path / "run", 2)
+    assert len(writers) > 10
+    assert {*writers} == {0}
+
+
 def test_running_statistics_that_differ_end_it_before_a_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "convert_sync_batchnorm", lambda model, comm: model)
     with pytest.raises(RankError, match=r"^2\.running_mean differs between ranks: on rank 1 of 2"):
@@ -201,12 +238,14 @@ def test_data_that_one_rank_cannot_read_are_said_with_its_number(tmp_path, monke
     assert not (tmp_path / "run").exists()
 
 
-def test_other_data_on_a_rank_are_found(tmp_path, monkeypatch):
+@pytest.mark.parametrize("what", ["x", "labels", "test_x", "test_labels"])
+def test_other_data_on_a_rank_are_found(tmp_path, monkeypatch, what):
     load = run.load
 
-    def other(*what):
-        data = load(*what)
-        return dataclasses.replace(data, x=data.x * 2) if communicator().rank == 1 else data
+    def other(*where):
+        data = load(*where)
+        turned = getattr(data, what)[::-1]  # the same numbers in another order
+        return dataclasses.replace(data, **{what: turned}) if communicator().rank == 1 else data
 
     monkeypatch.setattr(run, "load", other)
     assert refusal(2, small(), tmp_path / "run").startswith("data differs between ranks: on rank 1")
@@ -250,7 +289,7 @@ def test_settings_that_cannot_be_written_are_said_once(tmp_path, monkeypatch):
 def test_a_run_of_ranks_has_synchronized_norms(tmp_path):
     def norms(comm):
         made = run.Run(small(), tmp_path, comm)
-        return [type(m) for m in made.model.modules()].count(SyncBatchNorm)
+        return [type(m) for m in made.model.modules()].count(nn.SyncBatchNorm)
 
     assert simulate(2, norms) == [2, 2]
     assert simulate(1, norms) == [0]

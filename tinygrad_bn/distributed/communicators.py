@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import random_numbers
 from ..backend import copied, to_device
-from ..random_numbers import stream
 
 offer_core = getattr(os, "sched_yield", lambda: time.sleep(0))
 
@@ -84,11 +84,11 @@ def communicator() -> Communicator:
 def in_this_context(comm: Communicator) -> None:
     """Make it the communicator of this thread."""
     _here.set(comm)
-    stream.set(comm.rank)
+    random_numbers.stream.set(comm.rank)
 
 
 def set_communicator(comm: Communicator) -> None:
     """Make it that of this process. Random bits (dropout) are then others on each rank."""
     global _process
     _process = comm
-    stream.set(comm.rank)
+    random_numbers.process_stream = comm.rank

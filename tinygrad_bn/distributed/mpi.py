@@ -11,7 +11,8 @@ import numpy as np
 
 from ..backend import assign, describe, device_of, on_device_of, to_device
 from .agreement import named_ranks
-from .communicators import Communicator, offer_core
+from .communicators import Communicator, RankError, offer_core
+from .keeper import keep
 
 # What launchers tell their processes: which rank they are, and of how many.
 _RANK = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
@@ -25,6 +26,12 @@ def launched() -> bool:
     """Whether a launcher of MPI (mpiexec, srun) has started this process, and others with it."""
     told = os.environ
     return any(name in told for name in _RANK) and all(told.get(name) != "1" for name in _SIZE)
+
+
+def told_rank() -> int:
+    """The rank of this process, as far as a launcher has told it; else 0."""
+    found = [os.environ[name] for name in _RANK if name in os.environ]
+    return int(found[0]) if found and found[0].isdecimal() else 0
 
 
 def mpi4py() -> Any:
@@ -44,25 +51,28 @@ class MPI(Communicator):
     says that it takes them (its `mpi_memory_alloc_kinds`, of MPI 4.1, has "cuda").
 
     A collective waits for `timeout` seconds. If a rank does not come then, the others say which,
-    and end the job; so they do if a rank leaves before the others, or raises what it does not
-    catch. (Of one that dies mpiexec is told by the system, and ends the job itself.)
+    and end the job. So it ends, too, if a rank raises what it does not catch, dies, or leaves
+    before the others; in that case, and when it dies, its keeper says so.
     """
 
     def __init__(self, timeout: float = 300.0) -> None:
+        # MPI that runs already cannot go on in a child.
+        alone = not launched() or "mpi4py.MPI" in sys.modules
+        self._tell_keeper = (lambda: None) if alone else keep(f"rank {told_rank()}")
         self._mpi = mpi = mpi4py()
         self.timeout = timeout
         world = mpi.COMM_WORLD
         self.rank, self.size = world.rank, world.size
         self.local_rank = world.Split_type(mpi.COMM_TYPE_SHARED).rank
-        # One for each kind: if ranks want different things, they wait, and it is found.
+        # One for each kind: if ranks want different kinds, they wait, and it is found.
         self._sums, self._rows, self._copies, self._talk = [world.Dup() for _ in range(4)]
         kinds = world.Get_info().Get("mpi_memory_alloc_kinds") or ""
         self._takes_gpu_arrays = "cuda" in kinds
-        self._begun = 0  # collectives
+        self._begun, self._known = 0, set()  # collectives, and which there were before
         self._sent: list = []  # messages on their way, with their memory
         if self.size > 1:
             _end_all_if_this_raises(self)
-            atexit.register(self._leave)
+        atexit.register(self._leave)
 
     def allreduce_(self, array: Any) -> Any:
         buffer, done = self._buffer(array)
@@ -99,9 +109,25 @@ class MPI(Communicator):
         return host, bring_back
 
     def _run(self, kind: str, array: Any, start: Callable, *buffers: Any) -> None:
+        if (kind, array.dtype, array.shape) not in self._known:
+            self._compare(kind, array)
         self._begun += 1
         is_done = start(*buffers).Test
         self.wait(is_done, lambda: f"collective {self._begun}, the {kind} of {describe(array)}")
+
+    def _compare(self, kind: str, array: Any) -> None:
+        """A RankError unless all ranks want the same; asked when one wants it for the first time.
+        MPI would mix what does not fit together."""
+        text = f"{kind} of {array.dtype}{list(array.shape)}"
+        mine, all_of_them = np.zeros(_MESSAGE, np.uint8), np.zeros((self.size, _MESSAGE), np.uint8)
+        _write(text, mine)
+        is_done = self._talk.Iallgather(mine, all_of_them).Test
+        self.wait(is_done, lambda: f"the first {text}")
+        told = [_read(row) for row in all_of_them]
+        if len({*told}) > 1:
+            each = "; ".join(f"rank {rank} the {what}" for rank, what in enumerate(told[:8]))
+            raise RankError(f"ranks want different things: {each}")
+        self._known.add((kind, array.dtype, array.shape))
 
     # --- Waiting, and for whom ----------------------------------------------------------------
 
@@ -111,6 +137,7 @@ class MPI(Communicator):
         if is_done():
             return
         since = looked = time.monotonic()
+        all_here = False
         while not is_done():
             offer_core()
             now = time.monotonic()
@@ -120,14 +147,13 @@ class MPI(Communicator):
                 if now - since > 1:
                     time.sleep(0.001)
             if now - since > self.timeout:
-                self._find_missing(is_done, what())
-                since = time.monotonic()
+                self._find_missing(is_done, what(), all_here)
+                since, all_here = time.monotonic(), True
 
     def _send(self, text: str, rank: int, tag: int) -> None:
         self._sent = [pair for pair in self._sent if not pair[0].Test()]
         message = np.zeros(_MESSAGE, np.uint8)
-        content = text.encode()[:_MESSAGE]
-        message[: len(content)] = np.frombuffer(content, np.uint8)
+        _write(text, message)
         self._sent.append((self._talk.Isend(message, rank, tag), message))
 
     def _received(self, tag: int) -> list[tuple[int, str]]:
@@ -136,15 +162,16 @@ class MPI(Communicator):
         while self._talk.Iprobe(self._mpi.ANY_SOURCE, tag, status):
             message = np.zeros(_MESSAGE, np.uint8)
             self._talk.Recv(message, status.source, tag)
-            found.append((status.source, message.tobytes().rstrip(b"\0").decode(errors="ignore")))
+            found.append((status.source, _read(message)))
         return found
 
     def _answer(self, what: str) -> None:
         for rank, _ in self._received(_ASK):
             self._send(what, rank, _ANSWER)
 
-    def _find_missing(self, is_done: Callable[[], bool], what: str) -> None:
-        """Ask the others where they are; end the job unless all are here."""
+    def _find_missing(self, is_done: Callable[[], bool], what: str, all_here: bool) -> None:
+        """Ask the others where they are; end the job unless all are here, as they were not before
+        (`all_here`)."""
         self._received(_ANSWER)  # of a question of before
         for rank in set(range(self.size)) - {self.rank}:
             self._send("", rank, _ASK)
@@ -156,13 +183,15 @@ class MPI(Communicator):
             where |= dict(self._received(_ANSWER))
             time.sleep(0.01)
         silent = sorted(set(range(self.size)) - where.keys())
-        if not silent and len({*where.values()}) == 1:
-            return  # all are here: it only takes long
+        if not silent and len({*where.values()}) == 1 and not all_here:
+            return  # it only takes long
         # One speaks; if it is ended before it did, the next.
         time.sleep(0.5 * sorted(where).index(self.rank))
         if silent:
             verb = "does" if len(silent) == 1 else "do"
             problem = f"{named_ranks(silent)} of {self.size} {verb} not answer"
+        elif len({*where.values()}) == 1:
+            problem = "all ranks are there, and it does not end"
         else:
             each = "; ".join(f"rank {rank} waits in {where[rank]}" for rank in sorted(where)[:8])
             problem = f"the ranks do not do the same: {each}"
@@ -172,6 +201,7 @@ class MPI(Communicator):
     def _leave(self) -> None:
         """Be the last to go: a rank that ends while others still wait for it is told of."""
         self.wait(self._talk.Ibarrier().Test, lambda: "the end of its program")
+        self._tell_keeper()
 
     def _end(self, message: str) -> None:
         sys.stdout.flush()
@@ -179,11 +209,21 @@ class MPI(Communicator):
         self.abort()
 
     def abort(self) -> None:
+        self._tell_keeper()
         self._talk.Abort(1)
 
     def __repr__(self) -> str:
         library = self._mpi.Get_library_version().split("\n")[0].rstrip("\0")
         return f"{self.size} ranks by MPI ({' '.join(library.split())})"
+
+
+def _write(text: str, message: np.ndarray) -> None:
+    content = text.encode()[: len(message)]
+    message[: len(content)] = np.frombuffer(content, np.uint8)
+
+
+def _read(message: np.ndarray) -> str:
+    return message.tobytes().rstrip(b"\0").decode(errors="ignore")
 
 
 def _bytes(array: Any) -> Any:

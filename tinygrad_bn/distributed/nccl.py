@@ -20,7 +20,7 @@ class NCCL(Communicator):
     """
 
     def __init__(self, control: Communicator, device: str) -> None:
-        self._control = control
+        self._control, self._read = control, 0
         self.rank, self.size, self.local_rank = control.rank, control.size, control.local_rank
         self._nccl = together(control, lambda: _library(device))
         with module_on(device)[1]:
@@ -64,7 +64,8 @@ class NCCL(Communicator):
         if device_of(array) != "cpu":
             with on_device_of(array):
                 done = array_module([array]).cuda.get_current_stream().record()
-            self.wait(lambda: done.done, lambda: "what its GPU does")
+            self._read += 1
+            self.wait(lambda: done.done, lambda: f"what its GPU does for reading {self._read}")
         return to_device(array, "cpu")
 
     def wait(self, is_done: Callable[[], bool], what: Callable[[], str]) -> None:

@@ -15,7 +15,9 @@ right, as long as all ranks differentiate the same things together.
 """
 
 import functools
-from typing import Any, NamedTuple
+import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,13 +66,18 @@ def values_of_all(n: int, comm: Communicator) -> int:
     return int(comm.allreduce_(np.array([n]))[0])
 
 
-class Statistics(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Statistics:
     """Of the values on all ranks. μ + rest is the mean with more digits than μ has."""
 
     mu: Any
     var: Any
     rest: Any
     m: int  # values behind each entry
+    comm: Communicator
+
+    def __repr__(self) -> str:  # in pictures
+        return f"{self.m} values on {self.comm.size} ranks"
 
 
 @accelerated(cpu_sync_norm.moments)
@@ -89,22 +96,22 @@ def statistics(x: Any, axes: tuple[int, ...], comm: Communicator) -> Statistics:
     """One all-gather of (count, mean, Σ(x − mean)²) of each rank, merged in the order of ranks, so
     that all get the same bits (Chan, Golub & LeVeque 1983, formula 1.5, for many parts). A rank may
     have no values."""
-    xp, n = array_module([x]), count(x.shape, axes)
+    xp, n, kept = array_module([x]), count(x.shape, axes), kept_shape(x.shape, axes)
     x = widened(x)
-    own = xp.zeros((3, *kept_shape(x.shape, axes)), np.float64)
-    if n:
-        own[0], own[1:] = n, moments(x, axes=axes)
-    found = comm.allgather(own)
-    if device_of(x) == "cpu":
-        m = int(found[:, 0].reshape(comm.size, -1)[:, :1].sum())
-    else:  # the host does not wait for the GPU to be told a number
-        m = values_of_all(n, comm)
-    counts, means, squares = found[:, 0], found[:, 1], found[:, 2]
-    mean = (counts * means).sum(axis=0) / max(m, 1)
-    squares = (squares + counts * (means - mean) ** 2).sum(axis=0)
-    mu = mean.astype(x.dtype)
-    var, rest = (squares / max(m, 1)).astype(x.dtype), (mean - mu).astype(x.dtype)
-    return Statistics(mu, var, rest, m)
+    own = xp.zeros(1 + 2 * math.prod(kept), np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # of data that are not finite
+        if n:
+            own[0], own[1:] = n, moments(x, axes=axes).ravel()
+        found = comm.allgather(own)
+        counts, shape = found[:, 0], (comm.size, 2, *kept)
+        # Who is on a GPU does not wait to be told a number.
+        m = int(counts.sum()) if device_of(x) == "cpu" else values_of_all(n, comm)
+        counts = counts.reshape(-1, *[1] * len(kept))
+        means, squares = (found[:, 1:].reshape(shape)[:, k] for k in (0, 1))
+        mean = (counts * means).sum(axis=0) / max(m, 1)
+        squares = (squares + counts * (means - mean) ** 2).sum(axis=0)
+        mu, var = mean.astype(x.dtype), (squares / max(m, 1)).astype(x.dtype)
+        return Statistics(mu, var, (mean - mu).astype(x.dtype), m, comm)
 
 
 @accelerated(cpu_sync_norm.apply)
@@ -130,33 +137,37 @@ def slopes(x, g, gamma, mu, rest, var, means, *, axes, eps):
     return scale * (widened(g) - of_g - named("x̂", d * r) * of_products)
 
 
-def normalize_grads(gs, outs, x, gamma, _beta, *, needs, axes, eps, comm, found):
+def normalize_grads(gs, outs, x, gamma, _beta, *, needs, axes, eps, of):
     """∂ℓ/∂x, and this rank's share of ∂ℓ/∂γ and ∂ℓ/∂β, by one all-reduce of two sums a channel (and
     of what arrives at μ and σ², if anything does)."""
     (g, g_mu, g_var), (_, mu, var) = gs, outs
-    given, how = (mu, found.rest, var), {"axes": axes, "eps": eps}
-    sums, terms = [], []
+    given, how = (mu, of.rest, var), {"axes": axes, "eps": eps}
+    sums = {}
     if g is not None:
         own = products(x, g, *given, **how)
-        sums = [own[0], own[1]]
-    dbeta, dgamma = sums or (None, None)
-    sums += [wide_sum(v, axes=()) for v in (g_mu, g_var) if v is not None]
-    means = all_sum(stack(sums), comm=comm) * (1.0 / found.m)
+        sums = {"g": own[0], "g x̂": own[1]}
+    dbeta, dgamma = sums.get("g") if needs[2] else None, sums.get("g x̂") if needs[1] else None
+    if not needs[0]:
+        return None, dgamma, dbeta
+    sums |= {"g_mu": g_mu} if g_mu is not None else {}
+    sums |= {"g_var": g_var} if g_var is not None else {}
+    means = all_sum(stack([wide_sum(v, axes=()) for v in sums.values()]), comm=of.comm) / of.m
+    mean_of, terms = {name: means[k] for k, name in enumerate(sums)}, []
     if g is not None:
         terms.append(slopes(x, g, gamma, *given, means[:2], **how))
     if g_mu is not None:
-        terms.append(broadcast_to(means[len(terms) * 2], shape=x.shape))
+        terms.append(broadcast_to(cast(mean_of["g_mu"], mu.dtype), shape=x.shape))
     if g_var is not None:
-        d = widened(x) - mu - found.rest
-        terms.append(d * (cast(means[-1], d.dtype) * 2.0))
-    return functools.reduce(add, terms), dgamma if needs[1] else None, dbeta if needs[2] else None
+        d = widened(x) - mu - of.rest
+        terms.append(d * (cast(mean_of["g_var"], mu.dtype) * 2.0))
+    return functools.reduce(add, terms), dgamma, dbeta
 
 
 @op("normalize (all ranks)", joint=normalize_grads, outputs=("_y", "mu", "var"))
-def normalize(xp, x, gamma, beta, *, axes, eps, comm, found):
-    """y, μ, σ², as of `norm.fused.normalize`, by the statistics of all ranks."""
-    y = apply(x, gamma, beta, found.mu, found.rest, found.var, axes=axes, eps=eps)
-    return y, found.mu, found.var
+def normalize(xp, x, gamma, beta, *, axes, eps, of):
+    """y, μ, σ², as of `norm.fused.normalize`, by the statistics `of` all ranks."""
+    y = apply(x, gamma, beta, of.mu, of.rest, of.var, axes=axes, eps=eps)
+    return y, of.mu, of.var
 
 
 def batch_norm(input, weight, bias, eps, impl, comm):
@@ -178,7 +189,7 @@ def batch_norm(input, weight, bias, eps, impl, comm):
             return None
         check_several(input, m, "channel in training on all ranks")
         if impl == "fused":
-            y, mu, var = normalize(input, gamma, beta, **how, comm=comm, found=found)
+            y, mu, var = normalize(input, gamma, beta, **how, of=found)
         else:
             mean = functools.partial(mean_of_all, comm=comm, m=m)
             y, mu, var = composed.normalize(input, gamma, beta, **how, mean=mean)

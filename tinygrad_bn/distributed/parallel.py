@@ -39,7 +39,7 @@ class DataParallel:
         if self.comm.size == 1:
             return
         state = model.state_dict()
-        check_same(self.comm, {name: f"{t.dtype}{list(t.shape)}" for name, t in state.items()})
+        check_same(self.comm, self._described(state))
         for tensor in state.values():
             self.comm.bcast_(tensor.data)
         model.load_state_dict(state)
@@ -48,8 +48,8 @@ class DataParallel:
         """Make each gradient the sum of those on all ranks (a rank that has none adds 0). All ranks
         together, before the optimizer steps.
 
-        `numbers`, at most four, of Python or Tensors of one, are sent along: returns their sums,
-        each as it was given. (With several ranks a GPU is waited for.)
+        `numbers`, at most four, of Python or Tensors of one, are sent along, in the dtype of the
+        gradients: returns their sums. (With several ranks a GPU is waited for.)
         """
         given = [n.detach() if isinstance(n, Tensor) else n for n in numbers]
         if self.comm.size == 1:
@@ -59,7 +59,17 @@ class DataParallel:
         for flat in others:
             flat.all_reduce(self.comm, [])
         pairs = zip(sums, given)
-        return tuple([at_place(s) if isinstance(n, Tensor) else float(s) for s, n in pairs])
+        return tuple(
+            [at_place(s.astype(n.dtype)) if isinstance(n, Tensor) else float(s) for s, n in pairs]
+        )
+
+    def _described(self, state: dict[str, Tensor]) -> dict[str, str]:
+        """What must be alike before arrays are sent: names, order, dtypes and shapes."""
+        listed = enumerate(state.items())
+        described = {name: f"{k}: {t.dtype}{list(t.shape)}" for k, (name, t) in listed}
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        groups = [[names.get(id(p), "") for p in g["params"]] for g in self.optimizer.param_groups]
+        return described | {"what the optimizer steps": str(groups)}
 
     def check_equal(self) -> None:
         """A RankError that names a parameter or buffer that is not the same, bit for bit, on all

@@ -8,6 +8,7 @@ from .conv import Conv1d, Conv2d, Conv3d
 from .layers import Linear
 from .module import Module, Parameter
 from .norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .sync_norm import SyncBatchNorm
 
 _PAIRS = {Linear: BatchNorm1d, Conv1d: BatchNorm1d, Conv2d: BatchNorm2d, Conv3d: BatchNorm3d}
 
@@ -73,4 +74,5 @@ def fold_sequential(model: Sequential) -> Sequential:
 
 
 def _fits(layer: Module, norm: Module) -> bool:
-    return _PAIRS.get(type(layer)) is type(norm)  # a subclass may compute something else
+    # By exact types: a subclass may compute something else.
+    return type(layer) in _PAIRS and type(norm) in (_PAIRS[type(layer)], SyncBatchNorm)

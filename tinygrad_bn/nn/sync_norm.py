@@ -5,6 +5,7 @@ from typing import Any
 from ..backend import array_of
 from ..distributed import Communicator, communicator
 from ..distributed.norm import batch_norm
+from ..ops import relu
 from .module import Module
 from .norm import _BatchNorm
 
@@ -53,6 +54,9 @@ class SyncBatchNorm(_BatchNorm):
         self.observe(array_of(mu), array_of(var), m)
         return y
 
+    def forward_relu(self, input):
+        return relu(self(input))
+
     @staticmethod
     def convert_sync_batchnorm(module: Module, process_group: Communicator | None = None) -> Module:
         """As `nn.convert_sync_batchnorm`."""
@@ -60,19 +64,27 @@ class SyncBatchNorm(_BatchNorm):
 
 
 def convert_sync_batchnorm(module: Module, process_group: Communicator | None = None) -> Module:
-    """The module, in which a SyncBatchNorm is in the place of each batch norm, with its parameters,
-    statistics and hooks: so an optimizer may have been made before. If `module` is a batch norm
-    itself, the answer is another module.
+    """The module, in which a SyncBatchNorm of these ranks is in the place of each batch norm, with
+    its parameters, statistics and hooks: so an optimizer may have been made before. If `module` is
+    a batch norm itself, the answer is another module.
 
     >>> from tinygrad_bn import nn
     >>> model = convert_sync_batchnorm(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
     >>> [type(module).__name__ for module in model.children()]
     ['Linear', 'SyncBatchNorm']
     """
-    if isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm):
-        twin = SyncBatchNorm(module.num_features)
-        twin.__dict__.update(module.__dict__, process_group=process_group)
-        return twin
+    return _converted(module, process_group, {})
+
+
+def _converted(module: Module, process_group: Communicator | None, twins: dict) -> Module:
+    """`twins`: the SyncBatchNorm of each batch norm so far, which may stand in several places."""
+    if isinstance(module, _BatchNorm):
+        if module not in twins:
+            twin = twins[module] = SyncBatchNorm.__new__(SyncBatchNorm)
+            twin.__dict__.update(module.__dict__, process_group=process_group)
+            for home in ("_parameters", "_buffers", "_modules"):
+                twin.__dict__[home] = dict(module.__dict__[home])
+        return twins[module]
     for name, child in module.named_children():
-        setattr(module, name, convert_sync_batchnorm(child, process_group))
+        setattr(module, name, _converted(child, process_group, twins))
     return module

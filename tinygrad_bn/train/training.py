@@ -171,10 +171,11 @@ def _tested(run: Run) -> dict[str, float | None]:
     if run.state.best["epoch"] != run.state.epoch:
         try:
             run.load_best()
-            best = evaluate(run.model, *run.test, run.comm)[1]
         except (ValueError, RankError) as error:
             say(f"the best epoch cannot be tested: {error}")
             best = None
+        else:
+            best = evaluate(run.model, *run.test, run.comm)[1]
     found = {"test_loss": loss, "test_accuracy": accuracy, "best_test_accuracy": best}
     return {
         name: value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""What several ranks gain on this machine: `python -m benchmarks.scaling`."""
