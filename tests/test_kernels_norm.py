@@ -43,7 +43,7 @@ LAYOUTS = ("contiguous", "channels last", "sliced", "transposed")
 def kernel(request, monkeypatch, cpu_only):
     """Which code computes."""
     if request.param == "numpy":
-        monkeypatch.setattr(cpu_norm, "_plan", lambda *args: None)
+        monkeypatch.setattr(cpu_norm, "plan_of", lambda *args: None)
         monkeypatch.setattr(cpu_norm, "loops", lambda name: None)
     else:
         pytest.importorskip("numba")

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -226,8 +227,8 @@ def test_bad_settings_are_named(given, message):
 def test_a_launcher_without_mpi4py_is_told_of(monkeypatch):
     """And not that each process is alone: they would all write the same files."""
     monkeypatch.setenv("PMI_RANK", "1")
-    monkeypatch.setitem(__import__("sys").modules, "mpi4py", None)
-    with pytest.raises(RuntimeError, match=r'MPI needs mpi4py .* pip install "tinygrad_bn\[mpi\]"'):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(RuntimeError, match=r'MPI needs mpi4py, which is missing: pip install "tinygrad_bn\[mpi\]"'):
         distributed.init()
 
 

@@ -131,11 +131,11 @@ def test_two_runs_without_a_name_at_the_same_time_get_two(tmp_path, monkeypatch)
     """The first is still reading its data when the second begins, and ends."""
     monkeypatch.chdir(tmp_path)
 
-    def reads_slowly(config, folder):
+    def reads_slowly(config, comm):
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
         run_command(*flags(SMALL | {"epochs": 1, "seed": 2}))
-        return Run(config, folder)
+        return Run(config, comm=comm)
 
     monkeypatch.setattr(training, "Run", reads_slowly)
     assert run_command(*flags(SMALL | {"epochs": 1, "seed": 1})) == 0

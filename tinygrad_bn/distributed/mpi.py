@@ -34,14 +34,13 @@ def told_rank() -> int:
     return int(found[0]) if found and found[0].isdecimal() else 0
 
 
-def mpi4py() -> Any:
-    """The module mpi4py.MPI; a RuntimeError says how to install it."""
+def require_mpi4py() -> None:
+    """A RuntimeError that says how to install it, where it is missing. Does not start MPI."""
     try:
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # the latter, if there is no MPI library
+        import mpi4py  # noqa: F401
+    except ImportError as error:
         pip = 'pip install "tinygrad_bn[mpi]" (mpi4py, and MPICH)'
-        raise RuntimeError(f"MPI needs mpi4py and an MPI library ({error}): {pip}") from error
-    return MPI
+        raise RuntimeError(f"MPI needs mpi4py, which is missing: {pip}") from error
 
 
 class MPI(Communicator):
@@ -56,11 +55,13 @@ class MPI(Communicator):
     """
 
     def __init__(self, timeout: float = 300.0) -> None:
+        require_mpi4py()
         # MPI that runs already cannot go on in a child.
-        alone = not launched() or "mpi4py.MPI" in sys.modules
-        self._tell_keeper = (lambda: None) if alone else keep(f"rank {told_rank()}")
-        self._mpi = mpi = mpi4py()
-        self.timeout = timeout
+        unkept = not launched() or "mpi4py.MPI" in sys.modules
+        self._tell_keeper = (lambda: None) if unkept else keep(f"rank {told_rank()}")
+        from mpi4py import MPI as mpi  # which starts it
+
+        self._mpi, self.timeout = mpi, timeout
         world = mpi.COMM_WORLD
         self.rank, self.size = world.rank, world.size
         self.local_rank = world.Split_type(mpi.COMM_TYPE_SHARED).rank

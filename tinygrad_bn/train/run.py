@@ -186,7 +186,8 @@ class Run:
             with closing(uploaded(made, self.device)) as batches:
                 for k in range(state.step, self.pipeline.steps):
                     n = self.pipeline.rows(k)
-                    unread.append((*self._step(itertools.islice(batches, parts), n), n))
+                    loss, right = self._step(itertools.islice(batches, parts), n)
+                    unread.append((tensor(loss), tensor(right), n))  # of a captured step, copies
                     now = time.perf_counter()
                     if at_once or now - since > _SECONDS_BETWEEN_READINGS:
                         self._read(unread, progress)
