@@ -228,7 +228,8 @@ def test_a_launcher_without_mpi4py_is_told_of(monkeypatch):
     """And not that each process is alone: they would all write the same files."""
     monkeypatch.setenv("PMI_RANK", "1")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(RuntimeError, match=r'MPI needs mpi4py, which is missing: pip install "tinygrad_bn\[mpi\]"'):
+    message = r'MPI needs mpi4py, which is missing: pip install "tinygrad_bn\[mpi\]"'
+    with pytest.raises(RuntimeError, match=message):
         distributed.init()
 
 
