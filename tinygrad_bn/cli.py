@@ -74,6 +74,7 @@ class _Parser(argparse.ArgumentParser):
         with contextlib.ExitStack() as silent:
             if told_rank():
                 silent.enter_context(contextlib.redirect_stderr(io.StringIO()))
+                silent.enter_context(contextlib.redirect_stdout(io.StringIO()))
             return super().parse_args(*arguments, **options)
 
 

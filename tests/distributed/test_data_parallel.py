@@ -198,6 +198,28 @@ def test_numbers_come_back_summed_as_they_were_given(size):
         assert isinstance(number, float)
 
 
+def test_a_rank_that_gives_no_number_adds_none():
+    """Nor what was summed before."""
+
+    def each(comm):
+        model = nn.Linear(1, 1)
+        parallel = DataParallel(model, optim.SGD(model.parameters(), lr=0.1), comm)
+        return [parallel.sum_gradients(*[] if comm.rank else [1.0]) for _ in range(3)]
+
+    assert simulate(2, each) == [[(1.0,)] * 3, [()] * 3]
+
+
+def test_who_forgets_init_is_warned(monkeypatch):
+    model = nn.Linear(1, 1)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    DataParallel(model, optimizer)
+    monkeypatch.setenv("PMI_RANK", "0")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.warns(UserWarning, match=r"distributed.init\(\) was not called: each trains alone"):
+        DataParallel(model, optimizer)
+    DataParallel(model, optimizer, ALONE)  # as was asked for
+
+
 def test_too_many_numbers_are_refused():
     def each(comm):
         model = nn.Linear(1, 1)

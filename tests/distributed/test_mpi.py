@@ -58,6 +58,7 @@ def test_a_rank_that_goes_astray_ends_all_and_is_named(how):
     assert status != 0
     assert time.monotonic() - since < 30
     assert re.search(f"^tinygrad_bn ends all ranks: {ASTRAY[how]}", output, re.MULTILINE), output
+    assert output.count("ends all ranks") == 1
     assert "is through" not in output
 
 

@@ -10,9 +10,11 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
+_ENDING = 0.5  # seconds
 _FORWARDED = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -43,9 +45,11 @@ def _wait(child: int, reading: int, name: str) -> None:
         signal.signal(number, lambda number, _: os.kill(child, number))
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if not os.read(reading, 1):  # nothing, once the child has gone
-        how = f"with status {status}, before the others"
         if status < 0:
             how = f"by signal {-status}, {signal.strsignal(-status)}"
+        else:
+            time.sleep(_ENDING)  # if it is MPI that ends all, this does not wake up
+            how = f"with status {status}, before the others"
         os.write(2, f"tinygrad_bn ends all ranks: {name} ended {how}\n".encode())
         status = status or 1
     os._exit(status if status >= 0 else 128 - status)

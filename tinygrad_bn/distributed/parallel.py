@@ -1,6 +1,7 @@
 """Data-parallel training: every rank has the model, and its share of each batch."""
 
 import hashlib
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import numpy as np
 from ..backend import array_of, to_device
 from ..graph import Tensor, at_place
 from .agreement import check_same
-from .communicators import Communicator, communicator
+from .communicators import ALONE, Communicator, communicator
+from .mpi import launched
 
 
 class DataParallel:
@@ -36,6 +38,9 @@ class DataParallel:
         make it together; `comm`: None is `communicator()`."""
         self.model, self.optimizer = model, optimizer
         self.comm = communicator() if comm is None else comm
+        if self.comm is ALONE and comm is None and launched():
+            what = "mpiexec has started several processes, but distributed.init() was not called"
+            warnings.warn(f"{what}: each trains alone", stacklevel=2)
         if self.comm.size == 1:
             return
         state = model.state_dict()

@@ -126,6 +126,7 @@ class Flat:
             for k in np.flatnonzero(owners == 0):
                 self.homes[k][...] = 0
             tail[:count] = self.xp.asarray(owners)
+            tail[count:] = 0
             for k, number in enumerate(numbers, start=count):
                 tail[k] = number
             comm.allreduce_(self.message)

@@ -235,6 +235,8 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
+        if communicator().rank:
+            return
         with contextlib.suppress(OSError):  # and not by print, which may be busy
             os.write(2, b"\nstopping after this step; once more to stop at once, unsaved\n")
 
