@@ -43,7 +43,6 @@ ASTRAY = {
     "ends without a word": "rank 1 ended with status 0, before the others$",
     "stands still": "rank 1 of 3 does not answer; rank 0 has waited for 1.5 s in collective 21, ",
     "is late and then stands still": "rank 1 of 3 does not answer; rank [02] has waited for 1.5 s",
-    "never comes back": "rank 1 of 3 does not answer; rank [02] has waited for 1.5 s in ",
     "leaves": "the ranks do not do the same: .*rank 1 waits in the end of its program",
     "wants something else": r"the ranks do not do the same: "
     r"rank 0 waits in collective 21, the sum of float64\[3\]; "

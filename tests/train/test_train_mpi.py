@@ -45,7 +45,6 @@ def test_four_processes_train_what_one_does_and_two_go_on_with_it(tmp_path):
     [
         (["--data", "disc", "--lr", "-1"], "lr: got -1.0, wants a number above 0"),
         (["--data", "disc", "--lr", "low"], "invalid float value: 'low'"),
-        (["--data", "disc", "--timeout", "-1"], "got '-1', wants a number of seconds above 0"),
         (["--data", "csv", "--path", "nowhere.csv"], "nowhere.csv"),
         (["--resume", "nowhere"], "nowhere holds no config.toml, so no run"),
     ],
@@ -126,10 +125,9 @@ def test_a_rank_that_raises_ends_the_job_and_is_named(tmp_path):
     assert_goes_on(tmp_path / "run")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_who_asks_mpiexec_to_stop_gets_a_checkpoint_of_the_last_step(number, tmp_path):
+def test_who_asks_mpiexec_to_stop_gets_a_checkpoint_of_the_last_step(tmp_path):
     process, _ = at_work(2, tmp_path / "run")
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     output = ended(process)
     assert "stopped after step" in output
     assert output.count("to go on: tinygrad-bn train --resume") == 1

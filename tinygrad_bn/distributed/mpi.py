@@ -17,6 +17,7 @@ from .keeper import keep
 # What launchers tell their processes: which rank they are, and of how many.
 _RANK = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 _SIZE = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+_SHORT = 0.05  # seconds of waiting in which none is lost by sleeping
 _GRACE = 1.0  # seconds that a rank has to answer
 _MESSAGE = 300  # bytes
 _ASK, _ANSWER = 1, 2
@@ -145,8 +146,8 @@ class MPI(Communicator):
             if now - looked > 0.05:
                 looked = now
                 self._answer(what())
-                if now - since > 1:
-                    time.sleep(0.001)
+            if now - since > _SHORT:
+                time.sleep(0.001)
             if now - since > self.timeout:
                 self._find_missing(is_done, what(), all_here)
                 since, all_here = time.monotonic(), True
