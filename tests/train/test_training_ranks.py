@@ -276,6 +276,8 @@ def test_fewer_epochs_than_are_done_are_said_once(tmp_path):
     start(2, small(**ALIKE, epochs=2), tmp_path / "run")
     with pytest.raises(RankError, match=r"^epochs: got 1, and 2 are done$"):
         resume(2, tmp_path / "run", 1)
+    with pytest.raises(RankError, match=r"^epochs: got 0, wants"):
+        resume(2, tmp_path / "run", 0)
 
 
 def test_settings_that_cannot_be_written_are_said_once(tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def resume(folder: Path, epochs: int | None) -> int:
         settings = from_rank_0(comm, lambda: stack.enter_context(old_folder(folder)))
         config = Config(**json.loads(settings))
         if epochs is not None:
-            config = dataclasses.replace(config, epochs=epochs)
+            config = together(comm, lambda: dataclasses.replace(config, epochs=epochs))
         run = Run(config, folder, comm)
         restored = run.restore()
         together(comm, lambda: _check_epochs(run))
@@ -110,7 +110,7 @@ def _train(run: Run) -> int:
 
 def _summary(run: Run, diverged: DivergedError | None) -> dict[str, Any]:
     """What summary.json holds; the test data are looked at for it."""
-    where = None
+    where, ranks = None, f", {run.comm}" * (run.comm.size > 1)
     if diverged:
         with contextlib.suppress(ValueError):  # no checkpoint is whole
             where = where_it_diverged(run, diverged)  # and is again as the last checkpoint has it
@@ -121,7 +121,7 @@ def _summary(run: Run, diverged: DivergedError | None) -> dict[str, Any]:
         "parameters": sum(p.size for p in run.model.parameters()),
         "seconds": run.state.seconds,
         "versions": _versions(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {run.config.device}, {run.comm}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {run.config.device}{ranks}",
         "diverged": None,
     }
     if diverged:
